@@ -1,0 +1,51 @@
+# Needs python3 (>= 3.10) and make, nothing else. AIRFLOW=3.1 works on another Airflow line,
+# PYTHON=python3.12 on another interpreter, SETUP_WITH_PIP=1 installs without uv.
+
+AIRFLOW ?= 3.3
+PYTHON ?= python3
+VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
+CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.complete
+
+# Airflow starts twice as slowly without compiled modules; some images switch them off.
+unexport PYTHONDONTWRITEBYTECODE
+# Airflow's settings are the test's to choose; LocalAirflow drops whatever else is inherited.
+unexport AIRFLOW
+export PYTHON SETUP_WITH_PIP
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint ui constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make the virtual environment (once; 15 s)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS) dev/setup.sh
+	@dev/setup.sh $(VENV) $(CONSTRAINTS)
+	@touch $@
+
+# Each recipe that starts programs is one `exec`: otherwise a TERM sent to make ends the shell
+# and never reaches the program that has to stop the others.
+
+demo: $(STAMP) ## withdraw once in a real Airflow, against the sandbox; one line of JSON at the end
+	@exec $(PY) -m dev.demo
+
+ui: $(STAMP) ## sandbox and Airflow with its web page, until Ctrl-C
+	@exec $(PY) -m dev.ui
+
+test: $(STAMP) ## the whole suite, with branch coverage (ARGS='-k word' for a part)
+	@exec $(PY) -m pytest --cov --cov-branch $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy --strict, docstring coverage, pre-commit's hooks
+	@PY=$(PY) exec dev/lint.sh
+
+constraints: $(STAMP) ## compile constraints/ anew (UPGRADE=1: to the newest versions)
+	@dev/constraints.sh $(VENV)/bin/uv 3.3 $(if $(UPGRADE),--upgrade)
+	@dev/constraints.sh $(VENV)/bin/uv 3.1 $(if $(UPGRADE),--upgrade)
+
+clean: ## remove every environment, cache and report
+	@rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov \
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

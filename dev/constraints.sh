@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Write constraints/airflow-LINE.txt: every package of one Airflow line, at one version each.
+#
+# usage: dev/constraints.sh UV LINE [option for uv, such as --upgrade]
+#
+# Pins that still fit are kept, so the diff shows only what changed. One file serves Python 3.10 to 3.13:
+# where those need different versions, the line carries a marker, which pip reads as well.
+set -euo pipefail
+
+uv=$1 line=$2
+shift 2
+cd "$(dirname "$0")/.."
+
+# Bumped by hand: a new Airflow is a decision, not a side effect of compiling.
+case $line in
+    3.3) airflow=3.3.2 ;;
+    3.1) airflow=3.1.8 ;;
+    *) echo "no Airflow release chosen for line $line: add it to dev/constraints.sh" >&2; exit 2 ;;
+esac
+
+if [ -n "${PIP_INDEX_URL:-}" ]; then export UV_DEFAULT_INDEX=$PIP_INDEX_URL; fi
+
+echo "apache-airflow==$airflow" | "$uv" pip compile --quiet --universal --python-version 3.10 \
+    --no-annotate --no-header --group dev "$@" \
+    --output-file "constraints/airflow-$line.txt" pyproject.toml - >/dev/null
+echo "constraints/airflow-$line.txt: $(grep -c == "constraints/airflow-$line.txt") pins" >&2

@@ -1,0 +1,74 @@
+"""Amounts: text to exact ``Decimal`` to canonical text. No float ever enters, nothing is ever rounded."""
+
+from __future__ import annotations
+
+import re
+from decimal import Context, Decimal
+
+from pacifica_provider.exceptions import ConfigurationError
+
+_GRAMMAR = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+# 18 digits before the point and 18 behind it: the default context of 28 digits would round a difference.
+_EXACT = Context(prec=40)
+
+
+def parse_amount(value: object) -> Decimal:
+    """
+    Read the amount of an order.
+
+    Text such as ``"1"`` or ``"1.50"``, an ``int`` or a ``Decimal`` is taken as it is; the result is greater than
+    zero and has at most 18 digits on either side of the point.
+
+    :raises ConfigurationError: for a float, a boolean, an exponent, a sign, white space, too many digits, zero,
+        or anything else whose exact value is not in plain sight.
+    """
+    if isinstance(value, (bool, float)):
+        raise ConfigurationError(
+            f"amount must be decimal text such as '1.5', not the {type(value).__name__} {value!r}: "
+            "a binary float does not hold a decimal amount exactly. Nothing was sent. Quote the amount in the DAG, "
+            "and leave render_template_as_native_obj off for it."
+        )
+    if isinstance(value, Decimal):
+        value = format(value, "f") if value.is_finite() else str(value)
+    elif isinstance(value, int):
+        value = str(value)
+    if not isinstance(value, str) or not _GRAMMAR.fullmatch(value):
+        raise ConfigurationError(
+            f"amount must be plain decimal text such as '1.5' (at most 18 digits on either side of the point, no "
+            f"sign, exponent or space), not {_shown(value)}. Nothing was sent."
+        )
+    amount = Decimal(value)
+    if amount == 0:
+        raise ConfigurationError("amount must be greater than zero. Nothing was sent.")
+    return amount
+
+
+def parse_wire_amount(value: object) -> Decimal:
+    """
+    Read an amount that the exchange sent: decimal text, zero allowed.
+
+    :raises ValueError: for anything but plain decimal text; a JSON number is refused, since its exact value is gone.
+    """
+    if not isinstance(value, str) or not _GRAMMAR.fullmatch(value):
+        raise ValueError(f"not a plain decimal text: {_shown(value)}")
+    return Decimal(value)
+
+
+def canonical_text(amount: Decimal) -> str:
+    """
+    Print an amount in its one canonical form: no exponent, no leading or trailing zeros (``"1.50"`` → ``"1.5"``).
+
+    Plain fixed-point text survives the exchange's own parse and print, which it must: the text is signed.
+    """
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def difference(amount: Decimal, fee: Decimal) -> Decimal:
+    """Return ``amount - fee`` exactly."""
+    return _EXACT.subtract(amount, fee)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,96 @@
+"""What Airflow reads to find this provider. Imports nothing: Airflow calls it at every start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the dictionary of Airflow's ``provider_info.schema.json``; the one source of the connection form."""
+    return {
+        "package-name": "airflow-provider-pacifica",
+        "name": "Pacifica",
+        "description": "Scheduled spot withdrawals from the Pacifica exchange that never pay twice.",
+        "integrations": [
+            {
+                "integration-name": "Pacifica",
+                "external-doc-url": "https://docs.pacifica.fi",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.hooks.pacifica"]}],
+        "operators": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.operators.withdraw"]}],
+        "sensors": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.sensors.withdrawal"]}],
+        "triggers": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.triggers.withdrawal"]}],
+        "connection-types": [
+            {
+                "connection-type": "pacifica",
+                "hook-class-name": "pacifica_provider.hooks.pacifica.PacificaHook",
+                "hook-name": "Pacifica",
+                "ui-field-behaviour": _field_behaviour(),
+                "conn-fields": _extra_fields(),
+            }
+        ],
+    }
+
+
+def _field_behaviour() -> dict[str, Any]:
+    """Return which standard fields the connection form shows, and what it calls them."""
+    return {
+        "hidden-fields": ["schema", "port", "extra"],
+        "relabeling": {"login": "Account", "password": "Private key", "host": "Base URL"},
+        "placeholders": {
+            "login": "owner's address, base58",
+            "password": "base58; an agent key is recommended",
+            "host": "only with environment custom",
+        },
+    }
+
+
+def _extra_fields() -> dict[str, Any]:
+    """Return the connection's extra fields; ``hooks/settings.py`` says what each value may be."""
+    return {
+        "environment": _field(
+            "Environment",
+            "Required, so that nothing reaches mainnet by omission. custom uses the base URL.",
+            {"type": ["string", "null"], "enum": ["mainnet", "testnet", "custom"]},
+        ),
+        "agent_wallet": _field("Agent wallet", "Optional pin: must equal the private key's public half.", _TEXT),
+        "api_config_key": _field(
+            "API config key",
+            "Optional: sent as PF-API-KEY for a larger request quota.",
+            {"type": ["string", "null"], "format": "password"},
+        ),
+        "expiry_window_ms": _field(
+            "Signature window (ms)",
+            "Default 10000. Short, because a second request waits for it to pass.",
+            {"type": ["integer", "null"], "minimum": 1000, "maximum": 200000},
+        ),
+        "timeout_s": _field(
+            "Request timeout (s)",
+            "Default 10: deadline of one whole request.",
+            {"type": ["number", "null"], "minimum": 1, "maximum": 60},
+        ),
+        "withdrawal_limits": _field(
+            "Withdrawal limits",
+            'Largest amount of one withdrawal by symbol, e.g. {"SOL": "10"}. When set, other symbols are refused.',
+            {"type": ["string", "null"], "format": "multiline"},
+        ),
+        "idempotency_scope": _field(
+            "Idempotency scope",
+            "Leave empty, unless two deployments on one account are meant to pay separately.",
+            _TEXT,
+        ),
+        "key_trust_minutes": _field(
+            "Key trust (minutes)",
+            "Default 9: how long Pacifica is trusted to remember an idempotency key.",
+            {"type": ["number", "null"], "minimum": 1, "maximum": 1440},
+        ),
+    }
+
+
+_TEXT = {"type": ["string", "null"]}
+
+
+def _field(label: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": schema}

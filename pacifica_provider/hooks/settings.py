@@ -1,0 +1,237 @@
+"""
+What a connection of type ``pacifica`` may hold, checked. Pure: text in, a frozen record or a clear error out.
+
+Every problem is found before anything is sent, and no message repeats a value that could be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from pacifica_provider.api.amounts import canonical_text, parse_amount
+from pacifica_provider.api.signing import check_address
+from pacifica_provider.exceptions import ConfigurationError
+from pacifica_provider.withdrawals.identity import Order
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+BASE_URLS = {
+    "mainnet": "https://api.pacifica.fi/api/v1",
+    "testnet": "https://test-api.pacifica.fi/api/v1",
+}
+_WS_URLS = {"mainnet": "wss://ws.pacifica.fi/ws", "testnet": "wss://test-ws.pacifica.fi/ws"}
+EXTRAS = (
+    "environment",
+    "agent_wallet",
+    "api_config_key",
+    "expiry_window_ms",
+    "timeout_s",
+    "withdrawal_limits",
+    "idempotency_scope",
+    "key_trust_minutes",
+)
+
+
+class ConnectionLike(Protocol):
+    """The part of Airflow's ``Connection`` that is read here."""
+
+    login: str | None
+    host: str | None
+    port: int | None
+    schema: str | None
+
+    @property
+    def extra_dejson(self) -> Any:
+        """The extra as an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """
+    A checked connection, without its private key.
+
+    ``api_config_key`` is a secret and does not show; ``withdrawal_limits`` is ``None`` where none are set.
+    """
+
+    account: str
+    environment: str
+    base_url: str
+    ws_url: str
+    agent_wallet: str | None = None
+    api_config_key: str | None = field(default=None, repr=False)
+    expiry_window_ms: int = 10_000
+    timeout_s: float = 10.0
+    withdrawal_limits: Mapping[str, Decimal] | None = None
+    idempotency_scope: str = ""
+    key_trust_ms: int = 9 * 60_000
+
+    @classmethod
+    def of_connection(cls, connection: ConnectionLike) -> ConnectionSettings:
+        """
+        Check an Airflow connection. The password is not read, so this is all the triggerer ever needs.
+
+        :raises ConfigurationError: naming the field and what it may hold.
+        """
+        try:
+            extra = connection.extra_dejson
+        except ValueError:
+            raise _refused("extra is not JSON") from None
+        if not isinstance(extra, Mapping):
+            raise _refused("extra is not a JSON object")
+        return cls.parse(
+            login=connection.login,
+            host=connection.host,
+            port=connection.port,
+            schema=connection.schema,
+            extra=extra,
+        )
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        login: str | None,
+        host: str | None,
+        port: int | None,
+        schema: str | None,
+        extra: Mapping[str, object],
+    ) -> ConnectionSettings:
+        """
+        Check the fields of a connection.
+
+        :raises ConfigurationError: naming the field and what it may hold.
+        """
+        if port is not None or schema:
+            raise _refused("port and schema are not used; write the whole base URL into host")
+        given = {name: value for name, value in extra.items() if value not in (None, "")}
+        _refuse_unknown(given)
+        environment = given.get("environment")
+        if environment not in {*BASE_URLS, "custom"}:
+            raise _refused(
+                "extra 'environment' must be mainnet, testnet or custom; it has no default, so that nothing reaches "
+                "mainnet by omission"
+            )
+        base_url = _base_url(str(environment), host)
+        agent_wallet = given.get("agent_wallet")
+        window_ms = _number(given, "expiry_window_ms", 10_000, 1_000, 200_000)
+        return cls(
+            account=check_address(login, "The connection's account (login)"),
+            environment=str(environment),
+            base_url=base_url,
+            ws_url=_WS_URLS.get(str(environment)) or _custom_ws_url(base_url),
+            agent_wallet=None if agent_wallet is None else check_address(agent_wallet, "Extra 'agent_wallet'"),
+            api_config_key=_text(given, "api_config_key"),
+            expiry_window_ms=int(window_ms),
+            timeout_s=_number(given, "timeout_s", 10, 1, 60),
+            withdrawal_limits=_limits(given.get("withdrawal_limits")),
+            idempotency_scope=_text(given, "idempotency_scope") or "",
+            key_trust_ms=int(_number(given, "key_trust_minutes", 9, 1, 1440) * 60_000),
+        )
+
+    def check_limit(self, order: Order) -> None:
+        """Refuse an order that the connection's ``withdrawal_limits`` do not allow."""
+        if self.withdrawal_limits is None:
+            return
+        limit = self.withdrawal_limits.get(order.symbol)
+        if limit is None:
+            raise ConfigurationError(
+                f"{order.symbol} is not among the connection's withdrawal_limits "
+                f"({', '.join(sorted(self.withdrawal_limits))}), so it may not be withdrawn. Nothing was sent."
+            )
+        if order.amount > limit:
+            raise ConfigurationError(
+                f"{order} is more than the connection's withdrawal_limits allow for one withdrawal "
+                f"({canonical_text(limit)} {order.symbol}). Nothing was sent."
+            )
+
+
+def _refuse_unknown(given: Mapping[str, object]) -> None:
+    unknown = sorted(name for name in given if name not in EXTRAS)
+    if not unknown:
+        return
+    hint = ""
+    if any(word in name.lower() for name in unknown for word in ("key", "seed", "pair", "mnemonic", "secret")):
+        hint = " A private key belongs into the password field, where Airflow masks it."
+    raise _refused(f"unknown extra {', '.join(unknown)}; known are {', '.join(EXTRAS)}.{hint}")
+
+
+def _base_url(environment: str, host: str | None) -> str:
+    if environment != "custom":
+        if host:
+            raise _refused(f"host is only for environment custom; {environment} has its own address")
+        return BASE_URLS[environment]
+    if not host:
+        raise _refused("environment custom needs the base URL in host, such as http://127.0.0.1:8000/api/v1")
+    try:
+        url = urlsplit(host)
+        hostname, _ = url.hostname, url.port
+    except ValueError:
+        raise _refused("host is not a URL") from None
+    if not hostname or url.scheme not in {"http", "https"} or not host.isascii() or any(c.isspace() for c in host):
+        raise _refused("host must be a whole URL beginning with https://")
+    if url.username or url.password or url.query or url.fragment or "?" in host or "#" in host:
+        raise _refused("host must be a plain URL: no user, password, query or fragment")
+    if url.scheme == "http" and not _is_loopback(hostname):
+        raise _refused("host must begin with https://; http is only for a loopback address such as 127.0.0.1")
+    return host.rstrip("/") if url.path.strip("/") else f"{host.rstrip('/')}/api/v1"
+
+
+def _is_loopback(hostname: str) -> bool:
+    if hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False
+
+
+def _custom_ws_url(base_url: str) -> str:
+    """Pacifica's WebSocket of another host is expected at /ws, where the sandbox has it."""
+    url = urlsplit(base_url)
+    return f"{'wss' if url.scheme == 'https' else 'ws'}://{url.netloc}/ws"
+
+
+def _text(given: Mapping[str, object], name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and (not isinstance(value, str) or not value.isascii() or not value.isprintable()):
+        raise _refused(f"extra '{name}' must be printable ASCII text")
+    return value
+
+
+def _number(given: Mapping[str, object], name: str, default: float, least: float, most: float) -> float:
+    value = given.get(name, default)
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except ValueError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise _refused(f"extra '{name}' must be a number from {least:g} to {most:g}")
+    return number
+
+
+def _limits(value: object) -> dict[str, Decimal] | None:
+    if value is None:
+        return None
+    try:
+        table = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        table = None
+    if not isinstance(table, Mapping) or not table:
+        raise _refused('extra \'withdrawal_limits\' must be a JSON object such as {"SOL": "10"}')
+    limits: dict[str, Decimal] = {}
+    for symbol, amount in table.items():
+        try:
+            limits[Order.parse(symbol, "1").symbol] = parse_amount(amount)
+        except ConfigurationError as error:
+            raise _refused(f"extra 'withdrawal_limits': {error}") from None
+    return limits
+
+
+def _refused(why: str) -> ConfigurationError:
+    return ConfigurationError(f"The Pacifica connection cannot be used: {why}. Nothing was sent.")

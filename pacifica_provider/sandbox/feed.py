@@ -1,0 +1,148 @@
+"""The WebSocket channel `account_transfers`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import cast
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from pacifica_provider.sandbox.book import shown_nonce
+from pacifica_provider.sandbox.clock import to_ms
+from pacifica_provider.sandbox.exchange import Exchange
+from pacifica_provider.sandbox.records import Withdrawal, padded
+from pacifica_provider.sandbox.wire import Wire
+
+CHANNEL = "account_transfers"
+MODES = ("accept", "refuse", "silence")
+LOOK_S = 0.05
+GOING_AWAY = 1001
+Json = dict[str, object]
+
+
+class Subscriber:
+    """One socket: what it listens to, and what still has to be sent to it."""
+
+    def __init__(self, wire: Wire, now_ms: int) -> None:
+        self.wire = wire
+        self.opened_at = self.heard_at = now_ms
+        self.accounts: set[str] = set()
+        self.outbox: asyncio.Queue[Json] = asyncio.Queue()
+
+
+class Feed:
+    """All open sockets."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._subscribers: set[Subscriber] = set()
+        self.mode = "accept"
+        exchange.listeners.append(self.publish)
+
+    @property
+    def connections(self) -> int:
+        """How many sockets are open."""
+        return len(self._subscribers)
+
+    def cut(self) -> int:
+        """Reset every socket, and say how many there were."""
+        for subscriber in self._subscribers:
+            subscriber.wire.cut()
+        return len(self._subscribers)
+
+    def publish(self, kind: str, row: Withdrawal) -> None:
+        """Send a transfer to whoever listens to the account."""
+        event = {"channel": CHANNEL, "data": self._data(kind, row)}
+        for subscriber in self._subscribers:
+            if row.account in subscriber.accounts:
+                subscriber.outbox.put_nowait(event)
+
+    def _data(self, kind: str, row: Withdrawal) -> Json:
+        confirmed = kind == "withdrawal_confirmed"
+        data: Json = {
+            "u": row.account,
+            "e": kind,
+            "a": row.symbol,
+            "am": padded(row.net),
+            "t": self._exchange.now_ms() if confirmed else row.created_at,
+            "bn": shown_nonce(row.batch_nonce, self._exchange.options),
+            "ra": padded(row.amount),
+            "f": padded(row.fee),
+        }
+        return {**data, "tx": row.transaction_id} if confirmed else data
+
+    async def endpoint(self, socket: WebSocket) -> None:
+        """Serve one socket until either side ends it."""
+        if self.mode == "refuse":
+            await socket.close()
+            return
+        await socket.accept()
+        subscriber = Subscriber(cast("Wire", socket.scope["state"]["wire"]), self._exchange.now_ms())
+        self._subscribers.add(subscriber)
+        jobs = [asyncio.ensure_future(job(socket, subscriber)) for job in (self._listen, self._speak)]
+        try:
+            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._subscribers.discard(subscriber)
+            for job in jobs:
+                job.cancel()
+            for result in await asyncio.gather(*jobs, return_exceptions=True):
+                _expect_disconnect(result)
+
+    async def _listen(self, socket: WebSocket, subscriber: Subscriber) -> None:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            subscriber.heard_at = self._exchange.now_ms()
+            if self.mode != "silence":
+                subscriber.outbox.put_nowait(_reply(message.get("text"), subscriber))
+
+    async def _speak(self, socket: WebSocket, subscriber: Subscriber) -> None:
+        while True:
+            if self._expired(subscriber):
+                await socket.close(GOING_AWAY)
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                message = await asyncio.wait_for(subscriber.outbox.get(), LOOK_S)
+                if self.mode != "silence":
+                    await socket.send_text(json.dumps(message, separators=(",", ":")))
+
+    def _expired(self, subscriber: Subscriber) -> bool:
+        now, options = self._exchange.now_ms(), self._exchange.options
+        silent = now - subscriber.heard_at >= to_ms(options.ws_idle_timeout_s)
+        return silent or now - subscriber.opened_at >= to_ms(options.ws_max_age_s)
+
+
+def _expect_disconnect(result: object) -> None:
+    """Pass on what a job raised, unless the socket was simply gone."""
+    gone = (asyncio.CancelledError, WebSocketDisconnect, OSError)
+    if isinstance(result, BaseException) and not isinstance(result, gone):
+        raise result
+
+
+def _reply(text: object, subscriber: Subscriber) -> Json:
+    try:
+        message = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        message = None
+    content = message if isinstance(message, dict) else {}
+    if content.get("method") == "ping":
+        return {"channel": "pong"}
+    params = content.get("params")
+    source, account = (params.get("source"), params.get("account")) if isinstance(params, dict) else (None, None)
+    if source != CHANNEL or not isinstance(account, str):
+        return _error(f"expected a ping, or params with source {CHANNEL!r} and an account")
+    if content.get("method") == "subscribe":
+        subscriber.accounts.add(account)
+    elif content.get("method") == "unsubscribe":
+        subscriber.accounts.discard(account)
+    else:
+        return _error("unknown method")
+    return {"channel": content["method"], "data": {"source": source, "account": account}}
+
+
+def _error(text: str) -> Json:
+    return {"channel": "error", "code": 400, "error": text}

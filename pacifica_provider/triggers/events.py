@@ -1,0 +1,66 @@
+"""
+The event that crosses the database from the triggerer to the worker; what is not understood raises.
+
+``{"status": "settled", "row": {...}}`` or ``{"status": "timeout", "withdrawal": "...", "last_seen": "..."}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pacifica_provider.exceptions import PacificaError, SettlementTimeout
+
+if TYPE_CHECKING:
+    from pacifica_provider.api.models import SettledWithdrawal
+    from pacifica_provider.withdrawals.tracking import Tracked
+
+
+class AlienEventError(PacificaError):
+    """The trigger's event is empty or unknown; nothing is concluded from it."""
+
+
+def row_json(row: SettledWithdrawal) -> dict[str, Any]:
+    """Return a settled row as plain JSON, the amount as decimal text."""
+    from pacifica_provider.api.amounts import canonical_text
+
+    return {
+        "symbol": row.symbol,
+        "batch_nonce": row.batch_nonce,
+        "amount": canonical_text(row.amount),
+        "transaction_id": row.transaction_id,
+        "created_at_ms": row.created_at_ms,
+    }
+
+
+def settled_event(row: SettledWithdrawal) -> dict[str, Any]:
+    """Return the event of a withdrawal that is on chain."""
+    return {"status": "settled", "row": row_json(row)}
+
+
+def timeout_event(tracked: Tracked, last_seen: str) -> dict[str, Any]:
+    """Return the event of a withdrawal that was not seen on chain in time."""
+    return {"status": "timeout", "withdrawal": str(tracked), "last_seen": last_seen}
+
+
+def settled_row(event: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    Return the settled row of an event.
+
+    :raises SettlementTimeout: if the time was up.
+    :raises AlienEventError: if the event is empty, of unknown status, or says settled without a transaction id.
+    """
+    status = event.get("status") if isinstance(event, Mapping) else None
+    if event is not None and status == "timeout":
+        raise SettlementTimeout(
+            f"The withdrawal of {event.get('withdrawal')} WAS accepted but was not seen on chain in time; last seen: "
+            f"{event.get('last_seen')}. It has not failed and must not be made again: a retry waits on and sends "
+            "nothing."
+        )
+    row = event.get("row") if event is not None and status == "settled" else None
+    if not isinstance(row, Mapping) or not row.get("transaction_id"):
+        raise AlienEventError(
+            f"The trigger's event (status {str(status)[:40]!r}) does not show where the withdrawal stands. It may "
+            "be on chain or not; nothing was sent. Clear the task: it looks again."
+        )
+    return dict(row)

@@ -1,0 +1,125 @@
+"""
+Which withdrawal is meant: the run's identity, the order, the idempotency key and the fingerprint.
+
+The key is a function of what the run *is*, never of how an attempt came about: no try number, no time, no amount.
+With the amount in it, a template that drifts between tries would mint a new key and pay a second time; left out,
+drift is a mismatch that can be seen and refused. A change to anything in this module is a breaking change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pacifica_provider.api.amounts import canonical_text, parse_amount
+from pacifica_provider.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+# Frozen for ever: another namespace is another key for every run there is.
+NS_V1 = uuid.UUID("9c1f6a52-7c0b-4d5e-9a3b-5d0e6f2b8a41")
+
+_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
+_REFERENCE = re.compile(r"[ -~]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """
+    What one withdrawal is identified by, within one deployment and one account.
+
+    ``withdrawal_ref`` tells apart several withdrawals of one task (mapped tasks need one); ``scope`` tells apart
+    deployments that share an account on purpose. The agent wallet is not part of it: rotating it changes no key.
+
+    :raises ConfigurationError: if a part is missing, or the reference is not 1 to 128 printable ASCII characters.
+    """
+
+    account: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    withdrawal_ref: str | None = None
+    scope: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("account", "dag_id", "run_id", "task_id"):
+            value: object = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ConfigurationError(
+                    f"A withdrawal needs a {name}, and there is none: outside a DAG run there is no identity, and "
+                    "without one nothing is sent."
+                )
+        reference: object = self.withdrawal_ref
+        if reference is not None and not (isinstance(reference, str) and _REFERENCE.fullmatch(reference)):
+            raise ConfigurationError(
+                "withdrawal_ref must be 1 to 128 printable ASCII characters, or left out. Nothing was sent. "
+                "If it is a template, it rendered to something else."
+            )
+
+    def idempotency_key(self) -> str:
+        """Return the key as lower-case UUID text (version 5), the same for every try, clear and backfill."""
+        parts = [self.account, self.dag_id, self.run_id, self.task_id, self.withdrawal_ref or ""]
+        return str(uuid.uuid5(NS_V1, _compact(["v1", self.scope, *parts])))
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return the parts by name, as the record stores them."""
+        return asdict(self)
+
+    def differs_only_in_reference(self, other: RunIdentity) -> bool:
+        """Say whether both are withdrawals of the same task of the same run on the same account."""
+        mine, its = self.as_json(), other.as_json()
+        return {k: v for k, v in mine.items() if k != "withdrawal_ref"} == {
+            k: v for k, v in its.items() if k != "withdrawal_ref"
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to withdraw: symbol as the exchange writes it, exact gross amount. Equal amounts are equal orders."""
+
+    symbol: str
+    amount: Decimal
+
+    @classmethod
+    def parse(cls, symbol: object, amount: object) -> Order:
+        """
+        Read an order from what a template rendered to.
+
+        :raises ConfigurationError: if the symbol has other characters than a symbol can have, or the amount is not
+            plain decimal text. Symbols are case sensitive (``kBONK``) and passed on as they are.
+        """
+        if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol):
+            shown = repr(symbol) if isinstance(symbol, str) and len(symbol) <= 40 else type(symbol).__name__
+            raise ConfigurationError(
+                "symbol must be 1 to 32 ASCII letters, digits, dots, dashes or underscores, such as 'SOL', not "
+                f"{shown}. Nothing was sent."
+            )
+        return cls(symbol, parse_amount(amount))
+
+    @property
+    def amount_text(self) -> str:
+        """The amount in its canonical text, as it is signed."""
+        return canonical_text(self.amount)
+
+    def __str__(self) -> str:
+        return f"{self.amount_text} {self.symbol}"
+
+
+def fingerprint(identity: RunIdentity, base_url: str, order: Order) -> str:
+    """
+    Return SHA-256 hex of identity, base URL, account, symbol and exact amount.
+
+    Two tries with one key and two fingerprints mean that the order drifted between them.
+    """
+    parts = ["v1", identity.idempotency_key(), base_url, identity.account, order.symbol, order.amount_text]
+    return hashlib.sha256(_compact(parts).encode("ascii")).hexdigest()
+
+
+def _compact(value: list[str]) -> str:
+    """JSON framing, so that ("a_b", "c") and ("a", "b_c") never meet; ASCII, so that bytes are unambiguous."""
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,41 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.rig import Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pacifica_provider.sandbox import Sandbox as SandboxType
+
+# Before anything imports Airflow: operators may be executed outside a task runner, and nothing of the user's is read or written.
+for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+    del os.environ[name]
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxType]:
+    """Yield a fresh sandbox exchange on a loopback port, without a request quota."""
+    from pacifica_provider.sandbox import Sandbox
+
+    with Sandbox(seed=7) as running:
+        running.control("POST", "/options", {"enforce_credits": False})
+        yield running
+
+
+@pytest.fixture
+def rig(sandbox: SandboxType) -> Rig:
+    """Return a task instance on the bench."""
+    return Rig(sandbox)
