@@ -106,11 +106,14 @@ class Endpoints:
         rows = _rows(answer, envelope, PendingWithdrawal.from_json)
         return Listing(rows, answer.server_time_ms, answer.credits)
 
-    def history(self, since_ms: int | None = None) -> Steps[Listing[SettledWithdrawal]]:
+    def history(
+        self, since_ms: int | None = None, enough: Callable[[SettledWithdrawal], bool] | None = None
+    ) -> Steps[Listing[SettledWithdrawal]]:
         """
         Read the settled withdrawals, at least all since ``since_ms`` (``None``: all there are).
 
-        The order of the list is not documented: paging stops early only once the rows read are seen to be newest first.
+        The order of the list is not documented: paging stops early only once the rows read are seen to be newest first,
+        or after a page that holds a row for which ``enough`` is true.
 
         :raises Unreachable: if a cursor comes twice or the pages do not end.
         """
@@ -122,7 +125,7 @@ class Endpoints:
             page = _rows(answer, envelope, SettledWithdrawal.from_json)
             rows += page
             cursor = _next_cursor(answer, envelope)
-            if cursor is None or _past(rows, page, since_ms):
+            if cursor is None or _past(rows, page, since_ms) or (enough and any(map(enough, page))):
                 return Listing(tuple(rows), answer.server_time_ms, answer.credits)
             if cursor in cursors:
                 raise Unreachable("Pacifica's withdrawal history repeats a page, so it cannot be read to its end.")
@@ -225,9 +228,11 @@ class PacificaClient:
         """Return what is accepted and not yet on chain."""
         return self._run(self.endpoints.pending())
 
-    def withdrawal_history(self, since_ms: int | None = None) -> Listing[SettledWithdrawal]:
-        """Return the settled withdrawals, at least all since ``since_ms``."""
-        return self._run(self.endpoints.history(since_ms))
+    def withdrawal_history(
+        self, since_ms: int | None = None, enough: Callable[[SettledWithdrawal], bool] | None = None
+    ) -> Listing[SettledWithdrawal]:
+        """Return the settled withdrawals, at least all since ``since_ms``; fewer once ``enough`` is true of a row."""
+        return self._run(self.endpoints.history(since_ms, enough))
 
     def spot_balances(self) -> tuple[SpotBalance, ...]:
         """Return the account's spot balances."""

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REFUSING_STATUSES = frozenset({400, 401, 403, 404, 422})
-_RATELIMIT = re.compile(r'"credits"\s*;\s*r=(\d+)\s*;\s*t=(\d+)', re.ASCII)
-_POLICY = re.compile(r'"credits"\s*;\s*q=(\d+)\s*;\s*w=(\d+)', re.ASCII)
+_RATELIMIT = re.compile(r'"credits"\s*;\s*r=(\d{1,9})\s*;\s*t=(\d{1,9})(?!\d)', re.ASCII)
+_POLICY = re.compile(r'"credits"\s*;\s*q=(\d{1,9})\s*;\s*w=(\d{1,9})(?!\d)', re.ASCII)
 _SHOWN = 200
 
 
@@ -46,8 +47,10 @@ class Answer:
     def server_time_ms(self) -> int | None:
         """The exchange's clock by the ``Date`` header, at its resolution of a second; ``None`` if unreadable."""
         try:
-            return int(parsedate_to_datetime(self.headers["date"]).timestamp() * 1000)
-        except (KeyError, ValueError, TypeError):
+            moment = parsedate_to_datetime(self.headers["date"])
+            # Without a zone it is UTC (RFC 9110); datetime would take the worker's own.
+            return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+        except (KeyError, ValueError, TypeError, OverflowError):
             return None
 
     @property

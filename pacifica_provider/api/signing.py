@@ -40,14 +40,14 @@ def canonical_message(
 
 
 def _refuse_ambiguous(value: object) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_ambiguous(key)
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        for name, item in value.items():
+            _refuse_ambiguous(name)
             _refuse_ambiguous(item)
     elif isinstance(value, list):
         for item in value:
             _refuse_ambiguous(item)
-    elif value is None or isinstance(value, float) or (isinstance(value, str) and not value.isascii()):
+    elif not (isinstance(value, int) or (isinstance(value, str) and value.isascii())):
         raise ConfigurationError(
             f"cannot sign {value!r}: only ASCII text, integers and booleans have one canonical form. Nothing was sent."
         )

@@ -20,27 +20,21 @@ def widgets() -> dict[str, Any]:
 
     Whatever cannot be said in a widget (limits of numbers) is checked by ``hooks/settings.py`` all the same.
     """
-    from wtforms import (  # type: ignore[import-untyped]  # only Airflow 3.1 asks for it
-        IntegerField,
-        PasswordField,
-        StringField,
-        TextAreaField,
-        validators,
-    )
+    # Airflow 3.1 knows these three kinds of field and no other: one it does not know takes the whole form away.
+    from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]  # only 3.1 has it
+    from wtforms.validators import NumberRange, Optional, any_of  # type: ignore[import-untyped]  # only 3.1 has it
 
     def field(spec: dict[str, Any]) -> Any:
         schema = spec["schema"]
         text = {"label": spec["label"], "description": spec["description"]}
-        optional = [validators.Optional()]
+        optional = [Optional()]
         if schema.get("format") == "password":
             return PasswordField(**text, validators=optional)
-        if schema.get("format") == "multiline":
-            return TextAreaField(**text, validators=optional)
         if "integer" in schema["type"]:
-            bounds = validators.NumberRange(schema.get("minimum"), schema.get("maximum"))
+            bounds = NumberRange(schema.get("minimum"), schema.get("maximum"))
             return IntegerField(**text, validators=[*optional, bounds])
         if "enum" in schema:
-            choices = validators.AnyOf(schema["enum"])
+            choices = any_of(schema["enum"])
             text["description"] += f" One of {json.dumps(schema['enum'])}."
             return StringField(**text, validators=[choices])
         return StringField(**text, validators=optional)

@@ -98,15 +98,15 @@ class PacificaHook(BaseHook):
 
         :param fee: what was deducted, where a receipt says it; else the asset's present fee is read.
         """
-        from pacifica_provider.withdrawals.tracking import is_pending, sight
+        from pacifica_provider.withdrawals.tracking import is_pending, matches, sight
 
         with failing_without_retry():
             pending = self._reader.pending_withdrawals().rows
             if is_pending(tracked, pending):
                 return sight(tracked, pending, (), None)
-            history = self._reader.withdrawal_history().rows
             if fee is None and tracked.amount is not None:
                 fee = self._reader.bridge_parameters(tracked.symbol).withdrawal_fee
+            history = self._reader.withdrawal_history(enough=lambda row: matches(tracked, row, fee)).rows
             return sight(tracked, pending, history, fee)
 
     def withdraw_spot_asset(
@@ -154,7 +154,7 @@ class PacificaHook(BaseHook):
                 return self._client(self._signer())
 
             receipt = Submission(
-                run=run.facts(),
+                run=run.facts(withdrawal_ref),
                 store=run.store,
                 reader=self._reader,
                 unlock=unlock,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pacifica_provider.case.options import case_command
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.hooks.stores import store_for
 from pacifica_provider.withdrawals.conclusions import RunFacts
@@ -72,19 +72,11 @@ class TaskRun:
             )
         return RunIdentity(account, self.dag_id, self.run_id, self.task_id, withdrawal_ref, scope)
 
-    def facts(self) -> RunFacts:
+    def facts(self, withdrawal_ref: str | None) -> RunFacts:
         """Return what the protocol needs to know of this try."""
         return RunFacts(
             never_ran_before=self.try_number <= 1 and self.clear_number == 0,
             run_after_ms=self.run_after_ms,
             mapped=self.map_index >= 0,
-            case_command=self.case_command(),
+            case_command=case_command(self.dag_id, self.run_id, self.task_id, self.map_index, withdrawal_ref),
         )
-
-    def case_command(self) -> str:
-        """Return the command line that shows this case to a person, ready to paste."""
-        words = ["python", "-m", "pacifica_provider.case", "--dag-id", self.dag_id, "--run-id", self.run_id]
-        words += ["--task-id", self.task_id]
-        if self.map_index >= 0:
-            words += ["--map-index", str(self.map_index)]
-        return shlex.join(words)

@@ -76,7 +76,7 @@ def sight(
     """
     if is_pending(tracked, pending):
         return Sighting("QUEUED")
-    rows = [row for row in history if _matches(tracked, row, fee)]
+    rows = [row for row in history if matches(tracked, row, fee)]
     if not rows:
         return Sighting("NOT_SEEN")
     if not all(row.transaction_id for row in rows):
@@ -84,7 +84,8 @@ def sight(
     return Sighting("SETTLED", rows[0])
 
 
-def _matches(tracked: Tracked, row: SettledWithdrawal, fee: Decimal | None) -> bool:
+def matches(tracked: Tracked, row: SettledWithdrawal, fee: Decimal | None) -> bool:
+    """Say whether a history row can be the withdrawal, its amount read as gross or as net of the fee."""
     if (row.symbol, row.batch_nonce) != (tracked.symbol, tracked.batch_nonce):
         return False
     if tracked.amount is None or row.amount == tracked.amount:
