@@ -6,10 +6,12 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pacifica_provider.sandbox.errors import BadControl
 from pacifica_provider.sandbox.library import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sandbox = Sandbox(
             wanted.settle_after, seed=wanted.seed, host=wanted.host, port=wanted.port, enforce_credits=True
         ).start()
-    except (BadControl, OSError, OverflowError) as problem:
+    except (ValueError, OSError) as problem:
         sys.stderr.write(f"the sandbox cannot start: {problem}\n")
         return 1
     sys.stdout.write(sandbox.ready_line + "\n")

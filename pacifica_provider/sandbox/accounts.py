@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.errors import BadControl, Refused, business
-from pacifica_provider.sandbox.keys import KeyMaker
 from pacifica_provider.sandbox.records import Account, Asset, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pacifica_provider.sandbox.keys import KeyMaker
 
 RICH = Decimal(1_000_000)
 

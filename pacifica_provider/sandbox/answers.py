@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.clock import MS
-from pacifica_provider.sandbox.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pacifica_provider.sandbox.errors import Refused
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -57,11 +61,7 @@ class Answer:
     @property
     def raw(self) -> bytes:
         """The answer as bytes on the wire, for faults that cut it up."""
-        try:
-            phrase = http.HTTPStatus(self.status).phrase
-        except ValueError:
-            phrase = ""
-        head = [f"HTTP/1.1 {self.status} {phrase}"]
+        head = [f"HTTP/1.1 {self.status} {http.HTTPStatus(self.status).phrase}"]
         head += [f"{name}: {value}" for name, value in self.all_headers.items()]
         head += ["connection: close", "", ""]
         return "\r\n".join(head).encode("latin-1") + self.body

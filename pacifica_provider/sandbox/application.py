@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -13,11 +14,13 @@ from pacifica_provider.sandbox.answers import as_json, date_header
 from pacifica_provider.sandbox.control import Control
 from pacifica_provider.sandbox.delivery import Closing, Nothing
 from pacifica_provider.sandbox.errors import BadControl
-from pacifica_provider.sandbox.exchange import Exchange
 from pacifica_provider.sandbox.faults import Faults
 from pacifica_provider.sandbox.feed import Feed
 from pacifica_provider.sandbox.front import Front
 from pacifica_provider.sandbox.reading import READERS
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.exchange import Exchange
 
 API = "/api/v1"
 WITHDRAW_PATH = f"{API}/account/spot_asset/withdraw"

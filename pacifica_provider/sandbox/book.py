@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import replace
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.clock import to_ms
 from pacifica_provider.sandbox.errors import bad_request
-from pacifica_provider.sandbox.options import Options
 from pacifica_provider.sandbox.records import Withdrawal, padded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from decimal import Decimal
+
+    from pacifica_provider.sandbox.options import Options
 
 # Every counter starts here, so that with nonces per asset SOL's 42 and BTC's 42 are two batches.
 FIRST_NONCE = 42

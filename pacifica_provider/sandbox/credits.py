@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.clock import MS
-from pacifica_provider.sandbox.options import Options
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.options import Options
 
 WINDOW_MS = 60_000
 HISTORY_COST = {"ip": 12.0, "key": 4.0}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from pacifica_provider.sandbox.answers import (
     BODILESS,
@@ -17,15 +16,19 @@ from pacifica_provider.sandbox.answers import (
     as_json,
     error_envelope,
 )
-from pacifica_provider.sandbox.faults import Fault
 from pacifica_provider.sandbox.wire import SETTLE_S, Wire
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from pacifica_provider.sandbox.faults import Fault
+
 CHUNK = 65_536
-# These replace the answer; the others change how it travels, or only when.
-REPLACING = ("status", "html", "redirect", "huge")
 
 
-class Stopping(Exception):  # noqa: N818 - not an error: the sandbox is being stopped
+class Stopping(Exception):
     """The sandbox stops while a request is held."""
 
 
@@ -43,7 +46,7 @@ class Closing:
         """Wait, or raise `Stopping` if the sandbox stops meanwhile."""
         try:
             await asyncio.wait_for(self._event.wait(), seconds)
-        except (asyncio.TimeoutError, TimeoutError):  # noqa: UP041 - two classes in Python 3.10
+        except asyncio.TimeoutError:
             return
         raise Stopping
 

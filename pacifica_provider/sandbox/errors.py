@@ -9,7 +9,7 @@ from __future__ import annotations
 UNPROCESSABLE = 422
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer of the exchange, not an error of the sandbox
+class Refused(Exception):
     """An answer other than 200. `shape` is the body's: "envelope", "text" or "empty"."""
 
     def __init__(
@@ -23,7 +23,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer of the exchange, not a
         self.error_id = error_id or "unspecified"
 
 
-class BadControl(ValueError):  # noqa: N818 - reads as what it says in `except BadControl`
+class BadControl(ValueError):
     """A control call that asks for something that does not exist; its text names it."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.accounts import RICH, Accounts, Opened, check_withdrawal, default_assets
 from pacifica_provider.sandbox.book import Book, history_page, pending_rows, shown_nonce
@@ -16,6 +16,9 @@ from pacifica_provider.sandbox.ledger import Ledger
 from pacifica_provider.sandbox.options import Options
 from pacifica_provider.sandbox.orders import Order, authenticate, read_order
 from pacifica_provider.sandbox.records import Withdrawal, padded
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 Listener = Callable[[str, Withdrawal], None]
 Json = dict[str, object]

@@ -12,6 +12,8 @@ from pacifica_provider.sandbox.errors import BadControl
 ROUTES = ("withdraw", "pending", "history", "account", "spot_assets", "bridge_info", "bridge_parameters")
 MOMENTS = ("before_commit", "after_commit")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+# A lie about the length is what the kind "truncate" is for.
+FRAMING = ("content-length", "transfer-encoding", "connection")
 Check = Callable[[object], bool]
 
 
@@ -35,13 +37,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_location(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isprintable()
+def _is_header_text(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip()
 
 
 def _is_headers(value: object) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(name, str) and HEADER_NAME.fullmatch(name) and _is_location(text) for name, text in value.items()
+        isinstance(name, str) and HEADER_NAME.fullmatch(name) and name.lower() not in FRAMING and _is_header_text(text)
+        for name, text in value.items()
     )
 
 
@@ -80,7 +83,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "html": Kind(takes={"status": STATUS}),
     "redirect": Kind(
-        needs={"location": (_is_location, "a printable ASCII URL")},
+        needs={"location": (_is_header_text, "a printable ASCII URL")},
         takes={"status": (_is_redirect, "a status from 300 to 399")},
     ),
     "duplicate_in_progress": Kind(),

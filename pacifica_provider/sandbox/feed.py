@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pacifica_provider.sandbox.book import shown_nonce
 from pacifica_provider.sandbox.clock import to_ms
-from pacifica_provider.sandbox.exchange import Exchange
 from pacifica_provider.sandbox.records import Withdrawal, padded
-from pacifica_provider.sandbox.wire import Wire
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.exchange import Exchange
+    from pacifica_provider.sandbox.wire import Wire
 
 CHANNEL = "account_transfers"
 MODES = ("accept", "refuse", "silence")
@@ -54,7 +56,7 @@ class Feed:
 
     def publish(self, kind: str, row: Withdrawal) -> None:
         """Send a transfer to whoever listens to the account."""
-        event = {"channel": CHANNEL, "data": self._data(kind, row)}
+        event: Json = {"channel": CHANNEL, "data": self._data(kind, row)}
         for subscriber in self._subscribers:
             if row.account in subscriber.accounts:
                 subscriber.outbox.put_nowait(event)
@@ -88,8 +90,9 @@ class Feed:
             self._subscribers.discard(subscriber)
             for job in jobs:
                 job.cancel()
-            for result in await asyncio.gather(*jobs, return_exceptions=True):
-                _expect_disconnect(result)
+            for job in jobs:
+                with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, OSError):
+                    await job
 
     async def _listen(self, socket: WebSocket, subscriber: Subscriber) -> None:
         while True:
@@ -114,13 +117,6 @@ class Feed:
         now, options = self._exchange.now_ms(), self._exchange.options
         silent = now - subscriber.heard_at >= to_ms(options.ws_idle_timeout_s)
         return silent or now - subscriber.opened_at >= to_ms(options.ws_max_age_s)
-
-
-def _expect_disconnect(result: object) -> None:
-    """Pass on what a job raised, unless the socket was simply gone."""
-    gone = (asyncio.CancelledError, WebSocketDisconnect, OSError)
-    if isinstance(result, BaseException) and not isinstance(result, gone):
-        raise result
 
 
 def _reply(text: object, subscriber: Subscriber) -> Json:

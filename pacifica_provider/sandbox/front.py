@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -11,11 +11,13 @@ from starlette.responses import Response
 from pacifica_provider.sandbox.answers import Answer, cloudfront, date_header, error_envelope, refusal
 from pacifica_provider.sandbox.delivery import Closing, Nothing, Stopping, deliver, replaced
 from pacifica_provider.sandbox.errors import Refused
-from pacifica_provider.sandbox.exchange import Exchange
 from pacifica_provider.sandbox.faults import Fault, Faults
-from pacifica_provider.sandbox.reading import Reader
-from pacifica_provider.sandbox.wire import Wire
 from pacifica_provider.sandbox.withdrawing import Withdrawing
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.exchange import Exchange
+    from pacifica_provider.sandbox.reading import Reader
+    from pacifica_provider.sandbox.wire import Wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, bytes, Fault | None], Awaitable[Answer]]
@@ -62,7 +64,7 @@ class Front:
         """Answer what no endpoint answers: 404, or 405 for a wrong method."""
         status = int(getattr(problem, "status_code", 404))
         self._exchange.ledger.requests["other"] += 1
-        answer = error_envelope(status, "Method not allowed" if status == 405 else "Not found")  # noqa: PLR2004 - a status
+        answer = error_envelope(status, "Method not allowed" if status == 405 else "Not found")
         return await self._send(answer, None, wire_of(request))
 
     def _endpoint(self, route: str, handler: Handler) -> Endpoint:

@@ -25,7 +25,7 @@ class KeyMaker:
 
     def __init__(self, seed: int | None = None) -> None:
         # Not a secure generator once seeded, and not meant to be: these keys guard play money.
-        self._random: random.Random = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311 - see above
+        self._random: random.Random = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311 - play money
 
     def _bytes(self, length: int) -> bytes:
         return self._random.getrandbits(8 * length).to_bytes(length, "big")

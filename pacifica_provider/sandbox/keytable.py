@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pacifica_provider.sandbox.clock import to_ms
 from pacifica_provider.sandbox.errors import duplicate
-from pacifica_provider.sandbox.options import Options
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.options import Options
 
 
 class KeyTable:

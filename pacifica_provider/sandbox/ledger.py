@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.records import Post, Withdrawal, padded
 
-POST_FIELDS = ("account", "symbol", "amount", "timestamp")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Ledger:
@@ -26,8 +27,16 @@ class Ledger:
         except (ValueError, RecursionError):
             content = None
         seen = content if isinstance(content, dict) else {}
-        said = {name: seen.get(name) for name in POST_FIELDS}
-        self.posts.append(Post(key=seen.get("idempotency_key"), received_at=received_at, **said))
+        self.posts.append(
+            Post(
+                key=seen.get("idempotency_key"),
+                timestamp=seen.get("timestamp"),
+                account=seen.get("account"),
+                symbol=seen.get("symbol"),
+                amount=seen.get("amount"),
+                received_at=received_at,
+            )
+        )
         return len(self.posts) - 1
 
     def close_post(self, number: int, *, outcome: str, status: int | None, fault: str | None) -> None:

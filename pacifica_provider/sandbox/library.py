@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from pacifica_provider.sandbox.exchange import Exchange
     from pacifica_provider.sandbox.server import Server
@@ -55,7 +57,7 @@ class Sandbox:
         self._tls = (ssl_certfile, ssl_keyfile)
         self._server: Server | None = None
 
-    def start(self) -> Sandbox:
+    def start(self) -> Self:
         """Listen, and return once requests are answered."""
         module = importlib.import_module(f"{PACKAGE}.server")
         server: Server = module.Server(self.exchange, *self._bind, *self._tls)
@@ -78,7 +80,7 @@ class Sandbox:
             raise RuntimeError("the sandbox is not running")
         return cast("dict[str, Any]", self._server.control(method, path, {} if body is None else body))
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.errors import bad_request, bad_signature
 from pacifica_provider.sandbox.signatures import (
@@ -15,6 +15,9 @@ from pacifica_provider.sandbox.signatures import (
     signature_bytes,
     verify,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OPERATION = "withdraw_spot_asset"
 DEFAULT_EXPIRY_MS = 30_000

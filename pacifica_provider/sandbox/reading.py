@@ -123,7 +123,7 @@ def _limit(query: Query) -> int | None:
     text = query.get("limit")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):  # noqa: PLR2004 - nine digits are enough
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
         raise Refused(400, "Failed to deserialize query string: limit: invalid value")
     return int(text)
 

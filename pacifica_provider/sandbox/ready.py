@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from pacifica_provider.sandbox.accounts import Opened
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.accounts import Opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PLACES = Decimal("1.00000000")
 
@@ -13,7 +16,7 @@ def padded(amount: Decimal) -> str:
     """Amounts of withdrawals have eight places, or more where eight would not be exact."""
     plain = amount.normalize()
     exponent = plain.as_tuple().exponent
-    return format(plain if isinstance(exponent, int) and exponent < -8 else plain.quantize(PLACES), "f")  # noqa: PLR2004 - the eight of PLACES
+    return format(plain if isinstance(exponent, int) and exponent < -8 else plain.quantize(PLACES), "f")
 
 
 def plain(amount: Decimal) -> str:

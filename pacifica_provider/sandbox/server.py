@@ -8,14 +8,17 @@ import os
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from pacifica_provider.sandbox.application import Application
-from pacifica_provider.sandbox.control import Reply
-from pacifica_provider.sandbox.exchange import Exchange
 from pacifica_provider.sandbox.ready import Urls, urls
 from pacifica_provider.sandbox.wire import WireProtocol
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.control import Reply
+    from pacifica_provider.sandbox.exchange import Exchange
 
 PathLike = str | os.PathLike[str]
 # How often the exchange looks at its clock by itself, so that settlements are announced unasked.
@@ -23,10 +26,52 @@ TICK_S = 0.05
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
 KEEP_ALIVE_S = 65
+# How long a stopping sandbox waits for connections to close before it drops them.
+GOODBYE_S = 0.25
+ACCEPT_S = 0.005
+LAST_PORT = 65_535
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that starts and stops at once: its own loop looks ten times a second whether it should exit."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.exit = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        await self.exit.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, say goodbye, and drop whoever does not leave."""
+        await self._finish_accepting(sockets or [])
+        for listener in self.servers:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._empty(GOODBYE_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await self._empty(GOODBYE_S)
+
+    async def _finish_accepting(self, sockets: list[socket.socket]) -> None:
+        """Accept nothing more and let asyncio finish: closing under a half accepted connection leaks it."""
+        with contextlib.suppress(NotImplementedError):  # Windows
+            for each in sockets:
+                asyncio.get_running_loop().remove_reader(each.fileno())
+        await asyncio.sleep(ACCEPT_S)
+
+    async def _empty(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.server_state.connections or self.server_state.tasks:
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.002)
 
 
 class Server:
-    """A running sandbox. It listens as soon as it is made."""
+    """A sandbox's web server. It listens as soon as it is made, and answers from `start()` on."""
 
     def __init__(
         self,
@@ -40,26 +85,12 @@ class Server:
         self._socket = _listen(host, port)
         self.where: Urls = urls(host, self._socket.getsockname()[1], tls=certfile is not None)
         self._application = Application(exchange, self.where.base_url)
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(
-                self._application.asgi,
-                http=WireProtocol,
-                ws="websockets-sansio",
-                ws_ping_interval=None,  # the exchange's own idle rule is what is being tested
-                loop="asyncio",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                date_header=False,  # the exchange's clock may be shifted
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=1,
-                ssl_certfile=certfile,
-                ssl_keyfile=keyfile,
-            )
-        )
-        self._loop: asyncio.AbstractEventLoop | None = None
+        try:
+            self._uvicorn = _Uvicorn(_config(self._application, certfile, keyfile))
+        except Exception:
+            self._socket.close()
+            raise
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="pacifica-sandbox", daemon=True)
 
     def start(self) -> None:
@@ -67,25 +98,21 @@ class Server:
         self._thread.start()
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._uvicorn.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError("the sandbox did not start")
             time.sleep(0.002)
 
     def stop(self) -> None:
         """Drop every connection and stop. Held requests never commit."""
-        self._uvicorn.should_exit = True
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has closed by itself
-                self._loop.call_soon_threadsafe(self._application.closing.set)
-        if self._thread.ident is not None:
-            self._thread.join(STOP_TIMEOUT_S)
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._application.closing.set)
+            self._loop.call_soon_threadsafe(self._uvicorn.exit.set)
+        self._thread.join(STOP_TIMEOUT_S)
         self._socket.close()
 
     def control(self, method: str, path: str, wish: object) -> Reply:
         """Carry out a control call in the server's thread."""
-        if self._loop is None:
-            raise RuntimeError("the sandbox is not running")
 
         async def call() -> Reply:
             return self._application.control.dispatch(method, path, wish)
@@ -93,21 +120,20 @@ class Server:
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
         ticking = asyncio.ensure_future(self._tick())
         try:
             await self._uvicorn.serve(sockets=[self._socket])
         finally:
-            self._drop_connections()
-            ticking.cancel()
-            await asyncio.gather(ticking, return_exceptions=True)
-
-    def _drop_connections(self) -> None:
-        for connection in list(self._uvicorn.server_state.connections):
-            connection.transport.abort()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(ticking, *left, return_exceptions=True)
 
     async def _tick(self) -> None:
         while True:
@@ -115,6 +141,30 @@ class Server:
             await asyncio.sleep(TICK_S)
 
 
+def _config(application: Application, certfile: PathLike | None, keyfile: PathLike | None) -> uvicorn.Config:
+    config = uvicorn.Config(
+        application.asgi,
+        http=WireProtocol,
+        ws="websockets-sansio",
+        ws_ping_interval=None,  # the exchange's own idle rule is what is being tested
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        date_header=False,  # the exchange's clock may be shifted
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        ssl_certfile=certfile,
+        ssl_keyfile=keyfile,
+    )
+    config.load()  # here rather than in the thread, so that a bad certificate is the caller's exception
+    return config
+
+
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= LAST_PORT:
+        raise ValueError(f"there is no port {port}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=1024)

@@ -6,13 +6,16 @@ Written apart from `pacifica_provider.api.signing` on purpose: a mistake in one 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import base58
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from pacifica_provider.sandbox.errors import bad_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pacifica_provider.sandbox.answers import Answer, accepted, error_envelope, refusal
 from pacifica_provider.sandbox.delivery import Closing, replaced
 from pacifica_provider.sandbox.errors import UNPROCESSABLE, Refused, duplicate
-from pacifica_provider.sandbox.exchange import Exchange
-from pacifica_provider.sandbox.faults import Fault
 from pacifica_provider.sandbox.inflight import Claim, Inflight
 from pacifica_provider.sandbox.orders import read_json
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox.exchange import Exchange
+    from pacifica_provider.sandbox.faults import Fault
 
 OUTCOMES = {409: "duplicate", 422: "rejected", 400: "refused"}
 # Nothing of the answer reaches the client as an HTTP status.
@@ -80,7 +83,7 @@ class Withdrawing:
     def _not_executed(self, body: bytes, fault: Fault, received_at: int) -> Answer:
         """Return what the client sees of a request that the exchange never carried out."""
         if fault.kind == "echo":
-            return self._distorted(accepted(_forged(body)), fault)
+            return self._distorted(_forged(body), fault)
         answer = self._distorted(error_envelope(503, "Service unavailable"), fault)
         if answer.status >= SERVER_ERROR or answer.status == UNPROCESSABLE:
             self._burn(body, received_at)
@@ -100,20 +103,19 @@ class Withdrawing:
         return replaced(answer, fault)
 
 
-def _forged(body: bytes) -> dict[str, object]:
+def _forged(body: bytes) -> Answer:
     """Return a receipt for a withdrawal that never was."""
-    seen = read_json(body)
-    return {
-        "symbol": seen.get("symbol"),
-        "batch_nonce": FORGED_NONCE,
-        "requested_amount": seen.get("amount"),
-        "fee_amount": "0.00100000",
-    }
+    try:
+        seen = read_json(body)
+    except Refused as refused:
+        return refusal(refused)
+    receipt = {"symbol": seen.get("symbol"), "requested_amount": seen.get("amount")}
+    return accepted({**receipt, "batch_nonce": FORGED_NONCE, "fee_amount": "0.00100000"})
 
 
 def _echo(answer: Answer, fault: Fault) -> Answer:
     """Return a receipt for something else; a refusal has nothing to echo."""
-    content = json.loads(answer.body) if answer.status == 200 else None  # noqa: PLR2004 - the only success
+    content = json.loads(answer.body) if answer.status == 200 else None
     if content is None:
         return answer
     renamed = {"amount": "requested_amount"}
