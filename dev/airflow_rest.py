@@ -1,0 +1,210 @@
+"""Airflow's REST API, as far as tests and the demo need it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+FINAL_STATES = ("success", "failed")
+NOT_FOUND = 404
+POLL_S = 0.3
+PAGE = 100  # [api] maximum_page_limit
+
+
+class AirflowFailed(RuntimeError):
+    """Airflow did not do what was asked of it; the message ends with the tail of the logs that tell why."""
+
+
+class RestRefused(AirflowFailed):
+    """The API answered with an error; ``status`` is the HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AirflowRest:
+    """Calls on a running Airflow. Every wait has its time limit and fails by raising AirflowFailed."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._http = httpx.Client(base_url=base_url, timeout=30, trust_env=False)
+        self._token = ""
+
+    def check_alive(self) -> None:
+        """Raise AirflowFailed if waiting is pointless. A hook for who knows the processes."""
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise AirflowFailed. A hook for who can add logs."""
+        raise AirflowFailed(message)
+
+    def rest(self, method: str, path: str, body: object = None, **params: str | int) -> Any:
+        """Call ``path`` below /api/v2 and return the answer's JSON (None where it is empty)."""
+        if not self._token:
+            self._token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
+        answer = self._http.request(
+            method, f"/api/v2{path}", json=body, params=params, headers={"Authorization": f"Bearer {self._token}"}
+        )
+        if answer.is_error:
+            message = f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
+            raise RestRefused(message, answer.status_code)
+        return answer.json() if answer.content else None
+
+    def trigger(
+        self,
+        dag_id: str,
+        conf: Mapping[str, object] | None = None,
+        run_id: str | None = None,
+        logical_date: str | None = None,
+        timeout_s: float = 60,
+    ) -> str:
+        """Start a run and return its id. Waits until the DAG is parsed, and unpauses it."""
+        self.wait_until(lambda: self._exists(f"/dags/{dag_id}"), timeout_s, f"DAG {dag_id} to be parsed")
+        self.rest("PATCH", f"/dags/{dag_id}", {"is_paused": False}, update_mask="is_paused")
+        body = {"logical_date": logical_date, "conf": dict(conf or {})}
+        if run_id is not None:
+            body["dag_run_id"] = run_id
+        return str(self.rest("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def wait_run(self, dag_id: str, run_id: str, timeout_s: float = 120, states: Collection[str] = FINAL_STATES) -> str:
+        """Wait until the run is in one of ``states`` and return which."""
+        return self._wait_state(_run(dag_id, run_id), states, timeout_s)
+
+    def wait_task_state(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        states: Collection[str] = FINAL_STATES,
+        *,
+        timeout_s: float = 120,
+        map_index: int = -1,
+        try_number: int = 0,
+    ) -> str:
+        """Wait until the task instance is in one of ``states`` at ``try_number`` or later; return which."""
+        path = _task(dag_id, run_id, task_id, map_index)
+        return self._wait_state(path, states, timeout_s, lambda each: each["try_number"] >= try_number)
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return every task instance of the run."""
+        found: list[dict[str, Any]] = []
+        while True:
+            path = f"{_run(dag_id, run_id)}/taskInstances"
+            page = self.rest("GET", path, limit=PAGE, offset=len(found), order_by="map_index")
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return the XCom's value; RestRefused with status 404 if there is none."""
+        path = f"{_task(dag_id, run_id, task_id)}/xcomEntries/{quote(key, safe='')}"
+        # Not deserialize=true: with it the text "12.50" comes back as the number 12.5 (seen on 3.1.8 and 3.3.2).
+        return self.rest("GET", path, map_index=map_index)["value"]
+
+    def clear(
+        self, dag_id: str, run_id: str, task_ids: Sequence[str] | None = None, **options: bool
+    ) -> list[dict[str, Any]]:
+        """Clear tasks of the run (all, unless named) so that they run again; return what was cleared.
+
+        ``options`` are the API's: only_failed (here False unless given), include_downstream, ...
+        """
+        body: dict[str, object] = {"dag_run_id": run_id, "dry_run": False, "only_failed": False, **options}
+        if task_ids is not None:
+            body["task_ids"] = list(task_ids)
+        cleared = self.rest("POST", f"/dags/{dag_id}/clearTaskInstances", body)
+        return list(cleared["task_instances"])
+
+    def set_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
+        """Mark the task instance ``success``, ``failed`` or ``skipped``, as a person would."""
+        self.rest("PATCH", _task(dag_id, run_id, task_id, map_index), {"new_state": state})
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """Return the try's log as lines of text; values beside a message are kept as key=value."""
+        path = f"{_task(dag_id, run_id, task_id)}/logs/{try_number}"
+        answer = self.rest("GET", path, map_index=map_index, full_content="true")
+        return "\n".join(_line(each) for each in answer["content"])
+
+    def task_state(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
+        """Return the value in the task state store, None if there is none. Airflow 3.3 or later."""
+        try:
+            return self.rest("GET", _store(dag_id, run_id, task_id, key), map_index=map_index)["value"]
+        except RestRefused as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+
+    def put_task_state(
+        self, dag_id: str, run_id: str, task_id: str, key: str, value: object, *, map_index: int = -1
+    ) -> None:
+        """Write the value, never to expire."""
+        body = {"value": value, "expires_at": None}
+        self.rest("PUT", _store(dag_id, run_id, task_id, key), body, map_index=map_index)
+
+    def delete_task_state(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> None:
+        """Delete the value; no error if there is none."""
+        self.rest("DELETE", _store(dag_id, run_id, task_id, key), map_index=map_index)
+
+    def wait_until(self, condition: Callable[[], object], timeout_s: float, what: str) -> None:
+        """Wait until ``condition`` returns something true."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            self.check_alive()
+            if time.monotonic() > deadline:
+                self.fail(f"waited {timeout_s:g} s for {what}")
+            time.sleep(POLL_S)
+
+    def _wait_state(
+        self,
+        path: str,
+        states: Collection[str],
+        timeout_s: float,
+        also: Callable[[dict[str, Any]], bool] = lambda _: True,
+    ) -> str:
+        seen: dict[str, Any] = {}
+
+        def reached() -> bool:
+            seen.update(self.rest("GET", path))
+            return seen["state"] in states and also(seen)
+
+        try:
+            self.wait_until(reached, timeout_s, f"{path} to be one of {list(states)}")
+        except AirflowFailed as error:
+            error.args = (f"{path} is {seen.get('state')}; {error}",)
+            raise
+        return str(seen["state"])
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self.rest("GET", path)
+        except RestRefused as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+        return True
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _task(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
+    path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
+    return path if map_index < 0 else f"{path}/{map_index}"
+
+
+def _store(dag_id: str, run_id: str, task_id: str, key: str) -> str:
+    return f"{_task(dag_id, run_id, task_id)}/state-store/{quote(key, safe='/')}"
+
+
+def _line(entry: object) -> str:
+    if not isinstance(entry, dict):
+        return str(entry)
+    extras = {name: entry[name] for name in entry if name not in ("timestamp", "level", "event", "logger")}
+    beside = " ".join(f"{name}={value}" for name, value in extras.items())
+    return f"{entry.get('timestamp') or ''} {entry.get('level') or ''} {entry.get('event')} {beside}".strip()

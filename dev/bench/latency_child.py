@@ -1,0 +1,51 @@
+"""
+In the child: triggers wait, and each event is told at once, with the milliseconds since the exchange settled it.
+
+Started with ``{"exchange", "account", "kind": "ours" or "peer", "interval"}``. It says when all are waiting, and ends with
+the last event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from dev.bench import triggers
+from dev.bench.child import Parent
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+SETTLED_IN_S = 3.0
+
+
+def main() -> None:
+    """Run it."""
+    parent = Parent()
+    asyncio.run(_listen(parent, parent.wish))
+
+
+async def _listen(parent: Parent, wish: dict[str, Any]) -> None:
+    exchange, account, interval = wish["exchange"], wish["account"], wish["interval"]
+    triggers.load(exchange, account)
+
+    def make(number: int) -> BaseTrigger:
+        if wish["kind"] == "ours":
+            return triggers.ours(account, number, interval)
+        return triggers.peer(exchange, account, number, interval)
+
+    def heard(number: int, event: TriggerEvent) -> None:
+        # The exchange is on this machine and its history shows when it settled: one clock, to the millisecond.
+        settled_ms = event.payload["row"]["created_at_ms"]
+        parent.say({"number": number, "late_ms": time.time_ns() / 1e6 - settled_ms})
+
+    spread_s = 0.0 if wish["kind"] == "ours" else interval
+    tasks = triggers.start(make, len(account["nonces"]), heard, spread_s)
+    await asyncio.sleep(spread_s + SETTLED_IN_S)
+    parent.say({"waiting": len(tasks)})
+    await asyncio.gather(*tasks)
+
+
+if __name__ == "__main__":
+    main()

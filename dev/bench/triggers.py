@@ -1,0 +1,92 @@
+"""In the child: an event loop full of waiting triggers, as in a triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from dev.bench.exchange import SYMBOL, amount_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+    from pacifica_provider.triggers.watcher import Watcher
+
+CONN_ID = "bench"
+# What the first trigger would import; the bench counts what waiting costs, not what importing does.
+IMPORTED_LATE = (
+    "airflow.providers.common.compat.connection",
+    "httpx",
+    "pacifica_provider.triggers.lookup",
+    "pacifica_provider.triggers.watcher",
+)
+
+
+def load(exchange: dict[str, Any], account: dict[str, Any]) -> None:
+    """Define the connection, and import what is imported late."""
+    extra = {"environment": "custom"}
+    if exchange.get("identified", True):
+        extra["api_config_key"] = account["api_config_key"]
+    connection = {"conn_type": "pacifica", "login": account["account"], "host": exchange["base_url"], "extra": extra}
+    os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = json.dumps(connection)
+    for module in IMPORTED_LATE:
+        importlib.import_module(module)
+
+
+def ours(account: dict[str, Any], number: int, interval: float) -> BaseTrigger:
+    """Return the product's trigger for an account's n-th withdrawal, as the operator defers it."""
+    from pacifica_provider.api.amounts import canonical_text
+    from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
+
+    return WithdrawalBatchTrigger(
+        pacifica_conn_id=CONN_ID,
+        symbol=SYMBOL,
+        batch_nonce=account["nonces"][number],
+        amount=canonical_text(amount_of(number)),
+        end_time=time.time() + 86_400,
+        poll_interval=interval,
+        fee_amount="0.001",
+    )
+
+
+def peer(exchange: dict[str, Any], account: dict[str, Any], number: int, interval: float) -> BaseTrigger:
+    """Return the one that polls for itself."""
+    from dev.bench.one_poll_per_task import OnePollPerTaskTrigger
+
+    return OnePollPerTaskTrigger(
+        base_url=exchange["base_url"],
+        account=account["account"],
+        symbol=SYMBOL,
+        batch_nonce=account["nonces"][number],
+        amount=f"{amount_of(number):.8f}",
+        poll_interval=interval,
+        headers={"PF-API-KEY": account["api_config_key"]},
+    )
+
+
+def start(
+    make: Callable[[int], BaseTrigger], count: int, heard: Callable[[int, TriggerEvent], None], spread_s: float = 0.0
+) -> list[asyncio.Task[None]]:
+    """Run so many triggers, one task each, begun within ``spread_s``."""
+
+    async def run(number: int) -> None:
+        if spread_s:
+            await asyncio.sleep(spread_s * number / count)
+        async for event in make(number).run():
+            heard(number, event)
+
+    return [asyncio.ensure_future(run(number)) for number in range(count)]
+
+
+async def watcher() -> Watcher:
+    """Return the one watcher that the triggers share."""
+    from pacifica_provider.triggers.lookup import settings_of
+    from pacifica_provider.triggers.watcher import Watcher
+
+    return Watcher.of(await settings_of(CONN_ID))
