@@ -83,6 +83,8 @@ class RequestsTransport:
             with deadline, requests.Session() as session:
                 session.trust_env = False
                 session.headers.clear()
+                # Even a redirect that is not followed is resolved by requests: its body read whole, its address parsed.
+                session.get_redirect_target = _nowhere  # type: ignore[method-assign]  # the way requests offers
                 session.mount("https://", _adapter(deadline))
                 session.mount("http://", _adapter(deadline))
                 response = session.request(
@@ -95,9 +97,16 @@ class RequestsTransport:
                     verify=self._verify,
                     stream=True,
                 )
-                return _bounded(response)
+                result = _bounded(response)
         except (requests.RequestException, HTTPError, OSError) as error:
-            return TransportFailure("deadline passed" if deadline.passed else _kind(error))
+            result = TransportFailure(_kind(error))
+        if deadline.passed and isinstance(result, TransportFailure):
+            return TransportFailure("deadline passed")
+        return result
+
+
+def _nowhere(resp: requests.Response) -> None:
+    """Say that an answer redirects nowhere."""
 
 
 class _Deadline:
@@ -166,8 +175,15 @@ def _bounded(response: requests.Response) -> Answer | TransportFailure:
 
 
 def _whole(status: int, headers: dict[str, str], body: bytes) -> Answer | TransportFailure:
-    """Refuse a body shorter or longer than announced, whatever the library thinks of it."""
+    """
+    Refuse a body shorter or longer than announced, whatever the library thinks of it.
+
+    An answer that announces nothing ends where the connection does, and http.client takes headers cut off in the
+    middle for all there are: it cannot be told from a truncated one.
+    """
     announced = headers.get("content-length")
+    if announced is None and headers.get("transfer-encoding", "").lower() != "chunked":
+        return TransportFailure("the answer does not say where it ends")
     if announced is not None and announced != str(len(body)):
         return TransportFailure("the body is truncated")
     return Answer(status, headers, body)

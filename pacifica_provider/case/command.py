@@ -100,7 +100,7 @@ def _decide(book: CaseBook, record: Record, args: argparse.Namespace) -> int:
         return REFUSED
     rows = () if decision.action == "void" else _rows(record)
     # The same function that the next try applies, so that what it would refuse is refused now.
-    apply_decision(record, decision, rows, now_ms=time.time_ns() // 1_000_000, skew_ms=Policy().skew_ms)
+    apply_decision(record, decision, rows, now_ms=_now_ms(), skew_ms=Policy().skew_ms)
     book.decide(decision.to_json())
     clear = ["airflow", "tasks", "clear", args.dag_id, "--task-regex", f"^{args.task_id}$", "--yes"]
     print(
@@ -108,6 +108,10 @@ def _decide(book: CaseBook, record: Record, args: argparse.Namespace) -> int:
         f"task in Airflow's page (keep its task state where you are asked), or its run's with\n{shlex.join(clear)}"
     )
     return DONE
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _rows(record: Record) -> Sequence[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,9 @@ BASE_URLS = {
     "testnet": "https://test-api.pacifica.fi/api/v1",
 }
 _WS_URLS = {"mainnet": "wss://ws.pacifica.fi/ws", "testnet": "wss://test-ws.pacifica.fi/ws"}
+# Strict, since another parser may read an odd host as another one.
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 EXTRAS = (
     "environment",
     "agent_wallet",
@@ -112,7 +116,7 @@ class ConnectionSettings:
         given = {name: value for name, value in extra.items() if value not in (None, "")}
         _refuse_unknown(given)
         environment = given.get("environment")
-        if environment not in {*BASE_URLS, "custom"}:
+        if environment not in (*BASE_URLS, "custom"):  # a tuple: what is no text need not be hashable
             raise _refused(
                 "extra 'environment' must be mainnet, testnet or custom; it has no default, so that nothing reaches "
                 "mainnet by omission"
@@ -168,27 +172,30 @@ def _base_url(environment: str, host: str | None) -> str:
         return BASE_URLS[environment]
     if not host:
         raise _refused("environment custom needs the base URL in host, such as http://127.0.0.1:8000/api/v1")
+    if not host.isascii() or not host.isprintable() or any(mark in host for mark in " \\@?#"):
+        raise _refused("host must be a plain URL in ASCII: no space, user, password, query or fragment")
     try:
         url = urlsplit(host)
         hostname, _ = url.hostname, url.port
     except ValueError:
         raise _refused("host is not a URL") from None
-    if not hostname or url.scheme not in {"http", "https"} or not host.isascii() or any(c.isspace() for c in host):
+    if url.scheme not in {"http", "https"} or not hostname or not (_address(hostname) or _HOSTNAME.fullmatch(hostname)):
         raise _refused("host must be a whole URL beginning with https://")
-    if url.username or url.password or url.query or url.fragment or "?" in host or "#" in host:
-        raise _refused("host must be a plain URL: no user, password, query or fragment")
     if url.scheme == "http" and not _is_loopback(hostname):
         raise _refused("host must begin with https://; http is only for a loopback address such as 127.0.0.1")
     return host.rstrip("/") if url.path.strip("/") else f"{host.rstrip('/')}/api/v1"
 
 
 def _is_loopback(hostname: str) -> bool:
-    if hostname == "localhost":
-        return True
+    address = _address(hostname)
+    return hostname == "localhost" if address is None else address.is_loopback
+
+
+def _address(hostname: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(hostname).is_loopback
+        return ipaddress.ip_address(hostname)
     except ValueError:
-        return False
+        return None
 
 
 def _custom_ws_url(base_url: str) -> str:
@@ -208,7 +215,7 @@ def _number(given: Mapping[str, object], name: str, default: float, least: float
     value = given.get(name, default)
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         number = None
     if number is None or not least <= number <= most:
         raise _refused(f"extra '{name}' must be a number from {least:g} to {most:g}")

@@ -97,11 +97,11 @@ class WithdrawSpotAssetOperator(BaseOperator):
             allow_backfill=self.allow_backfill,
         )
         if not self.wait_for_settlement:
-            return receipt
+            return self._published(context, receipt)
         end_time = time.time() + self.settlement_timeout.total_seconds()
         if self.deferrable:
             self._defer(receipt, end_time)
-        return self._wait(receipt, end_time)
+        return self._published(context, self._wait(receipt, end_time))
 
     def execute_complete(
         self, context: Context, event: Mapping[str, Any] | None, receipt: dict[str, Any] | None = None
@@ -116,7 +116,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
         row = settled_row(event)
         if receipt is None:  # dag.test() loses what was deferred with
             receipt = self.hook.recorded_receipt(context, row["symbol"], row["batch_nonce"])
-        return _settled(receipt, row)
+        return self._published(context, _settled(receipt, row))
 
     def on_kill(self) -> None:
         """Do nothing: a withdrawal cannot be recalled, and the next try settles what this one left."""
@@ -138,6 +138,17 @@ class WithdrawSpotAssetOperator(BaseOperator):
                     "was sent by this try."
                 )
 
+    def _published(self, context: Context, receipt: dict[str, Any]) -> dict[str, Any]:
+        """Put the receipt into the event of every asset among the outlets; an alias names none, so it gets nothing."""
+        outlet_events = context.get("outlet_events")
+        if self.outlets and outlet_events is not None:
+            from airflow.providers.common.compat.sdk import Asset
+
+            for outlet in self.outlets:
+                if isinstance(outlet, Asset):
+                    outlet_events[outlet].extra.update(receipt)
+        return receipt
+
     def _defer(self, receipt: dict[str, Any], end_time: float) -> None:
         from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
 
@@ -149,6 +160,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
                 amount=receipt["requested_amount"],
                 end_time=end_time,
                 poll_interval=self.poll_interval,
+                fee_amount=receipt["fee_amount"],
             ),
             method_name="execute_complete",
             kwargs={"receipt": receipt},

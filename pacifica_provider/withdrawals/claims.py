@@ -133,6 +133,16 @@ class Claims:
             )
         return _fill(Unreachable(f"{why} Nothing was sent, so no money moved. A later try is safe."), record)
 
+    def overtaken(self, record: Record) -> PacificaError:
+        """Say that another try has taken over: whatever this one knows, that one may have sent something since."""
+        return _fill(
+            Unresolved(
+                f"Another try of this task has taken over; this one sent nothing more. The withdrawal of {record.order} "
+                f"MAY have moved money. {_sent(record)} The other try, or the next one, settles it. {self._case()}"
+            ),
+            record,
+        )
+
     def _case(self) -> str:
         return f"See the case and decide with:\n{self._case_command}"
 

@@ -38,12 +38,14 @@ class RunFacts:
     ``never_ran_before``: the first try of a run never cleared, so that an empty store proves nothing was sent.
     ``run_after_ms``: no withdrawal of this run can be older. ``mapped``: equal withdrawals may stand beside this
     one, so nothing is adopted without a person. ``case_command``: what to paste into a shell to see the case.
+    ``cleared``: the run was cleared, so that a mapping may have been re-ordered.
     """
 
     never_ran_before: bool
     run_after_ms: int
     mapped: bool
     case_command: str
+    cleared: bool = False
 
 
 class Conclusions:
@@ -189,7 +191,7 @@ class Conclusions:
         except StoreUnavailableError as error:
             self.log(record, f"WARNING: state {record.state} not written to Airflow's store: {error}")
         except OvertakenError:
-            raise self.claims.unfinished(record, "Another try of this task has taken over.") from None
+            raise self.claims.overtaken(record) from None
         return record
 
 

@@ -54,11 +54,13 @@ class Decision:
         if unknown:
             raise _refused(f"unknown fields {unknown}")
         action = data.get("action")
-        if action not in {"adopt", "repost", "void"}:
+        if action not in ("adopt", "repost", "void"):  # a tuple: what is no text need not be hashable
             raise _refused("action is not one of adopt, repost, void")
         for name in ("key", "by", "why"):
             if not isinstance(data.get(name), str) or not data[name]:
                 raise _refused(f"{name} is missing")
+        if not isinstance(data.get("rows") or [], list):
+            raise _refused("rows is not a list of batch nonces")
         try:
             nonce = parse_batch_nonce(data.get("batch_nonce")) if action == "adopt" else None
             rows = tuple(parse_batch_nonce(row) for row in data.get("rows") or ())
@@ -169,7 +171,4 @@ def _reposted(record: Record, decision: Decision, rows: Sequence[Row], said: str
 
 
 def _refused(why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"The decision on this withdrawal was not applied: {why}. This try sent nothing; the decision is still "
-        "there, so replace it, then clear the task."
-    )
+    return ConfigurationError(f"The decision on this withdrawal cannot be applied: {why}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pacifica_provider.exceptions import ConfigurationError, PacificaError, Throttled, Unreachable
+from pacifica_provider.exceptions import ConfigurationError, PacificaError, Throttled, Unreachable, Unresolved
 from pacifica_provider.withdrawals import crashpoints
 from pacifica_provider.withdrawals.decisions import Decision, apply_decision
 from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
@@ -40,8 +40,8 @@ class Recall:
         :raises PacificaError: if the store is down, the record is of another order, or it stands beside one it may not.
         """
         entry = self._entry()
-        wiped = entry is None and not self._run.never_ran_before
         record = self._recorded(entry, identity)
+        wiped = record is None and self._unproven(entry)
         if record is not None and record.state not in {"accepted", "void"}:
             record = self._decided(record)
         if record is None or record.state == "rejected":
@@ -68,11 +68,23 @@ class Recall:
             raise self._unread(error) from None
         return entry
 
+    def _unproven(self, entry: Entry | None) -> bool:
+        """
+        Say whether this withdrawal may have been sent although the store holds no record of it.
+
+        An entry proves that nothing was wiped; but a mapping that was re-ordered since may have sent this reference
+        under another index, whose store is another.
+        """
+        if self._run.never_ran_before:
+            return False
+        moved_here = self._run.mapped and (self._run.cleared or bool(entry and entry.records))
+        return entry is None or moved_here
+
     def _unread(self, error: StoreUnavailableError) -> PacificaError:
         why = f"Airflow's store could not be used ({error}); this try sent nothing."
         if self._run.never_ran_before:
             return self._conclusions.claims.unfinished(None, why)
-        return Unreachable(
+        return Unresolved(
             f"{why} Whether an earlier try did stands in the record that could not be read; the next try reads it "
             "first."
         )
@@ -110,9 +122,10 @@ class Recall:
                 record, f"Airflow's store could not be used ({error}); this try sent nothing."
             ) from None
         except OvertakenError:
-            raise claims.unfinished(record, "Another try of this task has taken over.") from None
+            raise claims.overtaken(record) from None
         except ConfigurationError as error:
-            raise claims.configuration(record, error) from None
+            waiting = type(error)(f"{error} The decision still waits: the next try applies it, unless it is replaced.")
+            raise claims.configuration(record, waiting) from None
         except (Unreachable, Throttled) as error:
             raise claims.unfinished(record, str(error)) from None
         return record

@@ -138,7 +138,7 @@ class Record:
             _check(record)
             if record.to_json() != data:
                 raise ValueError("it does not read back as it was written")
-        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        except (ConfigurationError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
             raise ConfigurationError(
                 "The stored record of this withdrawal cannot be read "
                 f"({type(error).__name__}: {str(error)[:120]}). Money may have moved. Nothing was sent by this try, "

@@ -111,7 +111,7 @@ class Submission:
         """End the try where this look is all it takes: a refusal, a wiped record, a key too old to trust."""
         if record.refused is not None:
             raise self._conclude.refused(record, look)
-        if record.maybe_sent and not record.sent_attempts:
+        if record.maybe_sent and not record.unanswered:
             ended = self._conclude.wiped(record)
             if ended is not None:
                 raise ended
@@ -160,8 +160,7 @@ class Submission:
             why = f"Airflow's store could not be used ({error}); the request was not sent."
             raise self._conclude.claims.unfinished(record, why) from None
         except OvertakenError:
-            why = "Another try of this task has taken over; this one sent nothing more."
-            raise self._conclude.claims.unfinished(record, why) from None
+            raise self._conclude.claims.overtaken(record) from None
         crashpoints.reach("before_post")
         if not self._fresh(attempt.signed_ms, exchange):
             return self._conclude.noted(written, replace(attempt, outcome="unsent")), None
