@@ -1,16 +1,16 @@
 """
-A withdrawal on a bench: the real protocol and client, a sandbox on a real socket, and time that passes only when asked.
+A withdrawal on a bench: the real protocol and client, a sandbox on a real socket, time that passes when asked.
 
-``Rig.try_once`` is one try of a task. Sleeping moves the worker's clock and the sandbox's together, so a test that waits out a
-signature or the list lag takes milliseconds, while every byte still crosses a real socket.
+``Rig.try_once`` is one try of a task. Sleeping moves the worker's clock and the sandbox's together: a test that waits
+out a signature or the list lag takes milliseconds, while every byte still crosses a real socket.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from pacifica_provider.withdrawals.look import Policy, Surroundings
 from pacifica_provider.withdrawals.submit import Submission
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from pacifica_provider.sandbox import Sandbox
     from pacifica_provider.withdrawals.records import StoredReceipt
 
@@ -34,8 +36,7 @@ class MemoryStore:
     """
     One task instance's store in memory, holding JSON text as Airflow's stores do.
 
-    ``down`` makes every call fail; ``fail_writes`` the next so many writes. ``replaced`` is what a fenced store does to a try
-    that Airflow has replaced: writes fail and reads answer as if nothing were there.
+    ``down`` makes every call fail; ``fail_writes`` the next so many writes.
     """
 
     def __init__(self, *, fenced: bool = True) -> None:
@@ -90,7 +91,7 @@ class BenchClock:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self.offset_ms = 0
+        self.offset_ms = int(sandbox.control("GET", "/clock")["offset_ms"])
         self.skew_ms = 0
         self.slept_s = 0.0
 
@@ -126,7 +127,7 @@ class Rig:
     store: MemoryStore = field(default_factory=MemoryStore)
     base_url: str = ""
     account: str = ""
-    private_key: str = ""
+    private_key: str = field(default="", repr=False)
     ca_file: str | None = None
     unlock_error: Exception | None = None
     logs: list[str] = field(default_factory=list)
@@ -172,6 +173,7 @@ class Rig:
                 run_after_ms=self.run_after_ms,
                 mapped=self.mapped,
                 case_command="python -m pacifica_provider.case --dag-id pay",
+                cleared=self.clear_number > 0,
             ),
             store=self.store,
             reader=self.client(),
@@ -180,15 +182,15 @@ class Rig:
             around=Surroundings(
                 now_ms=self.clock.now_ms,
                 sleep_s=sleep_s or self.clock.sleep_s,
-                new_id=lambda: f"write-{next(_ids)}",
+                new_id=lambda: f"write-{os.getpid()}-{next(_ids)}",
                 jitter=lambda: 0.5,
                 log=self.logs.append,
             ),
         )
 
-    def try_once(self) -> StoredReceipt:
-        """Run one try of the task."""
-        return self.submission().run(self.identity, Order.parse(self.symbol, self.amount), self.base_url)
+    def try_once(self, sleep_s: Callable[[float], None] | None = None) -> StoredReceipt:
+        """Run one try of the task; ``sleep_s`` stands in for the clock's."""
+        return self.submission(sleep_s).run(self.identity, Order.parse(self.symbol, self.amount), self.base_url)
 
     def clear(self) -> None:
         """Clear the task as Airflow 3.3 does: the record stays."""
@@ -196,7 +198,10 @@ class Rig:
 
     def sibling(self, **changes: Any) -> Rig:
         """Return another task instance on the same exchange, with a store of its own."""
-        return replace(self, store=MemoryStore(fenced=self.store.fenced), try_number=0, **changes)
+        fresh: dict[str, Any] = {"store": MemoryStore(fenced=self.store.fenced), "try_number": 0}
+        other = replace(self, **{**fresh, **changes})
+        other.clock = self.clock
+        return other
 
     def decide(self, action: str, **fields: Any) -> None:
         """Leave a person's decision in the store."""

@@ -1,0 +1,133 @@
+"""The private key in the hook: masked in every form, checked against the connection, warned about."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import base58
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, redact
+
+from pacifica_provider.exceptions import ConfigurationError, KeyMaterialError
+from pacifica_provider.hooks.pacifica import PacificaHook
+
+if TYPE_CHECKING:
+    from tests.support.desk import Desk
+
+OTHER = "8S9vx1PxFeCw1QTQpKcYSSWYtLDAEiBBHU7wo4P72pXx"
+
+
+def fresh_account(desk: Desk) -> dict[str, str]:
+    """Open an account whose keys no masker has met."""
+    return dict(desk.sandbox.control("POST", "/accounts", {"balances": {"SOL": "100"}}))
+
+
+def forms(secret: str) -> list[str]:
+    """Return every text form of a key."""
+    pair = base58.b58decode(secret)
+    return [
+        form
+        for raw in (pair, pair[:32])
+        for form in (
+            base58.b58encode(raw).decode(),
+            raw.hex(),
+            raw.hex().upper(),
+            base64.b64encode(raw).decode(),
+            json.dumps(list(raw)),
+            json.dumps(list(raw), separators=(",", ":")),
+        )
+    ]
+
+
+def test_every_form_of_the_key_is_masked_in_logs(desk: Desk) -> None:
+    """Before the key is loaded Airflow's masker lets all of them pass, after it none (S01, S25)."""
+    account = fresh_account(desk)
+    desk.connect(login=account["account"], password=account["agent_private_key"])
+    lines = [f"key={form}." for form in forms(account["agent_private_key"])]
+    before = [redact(line) for line in lines]
+    PacificaHook().withdraw_spot_asset("SOL", "1", context=desk.context())
+    after = [redact(line) for line in lines]
+
+    assert before == lines
+    assert after == ["key=***."] * len(lines)
+
+
+def test_the_public_half_is_not_masked(desk: Desk) -> None:
+    """Addresses stay readable in logs."""
+    account = fresh_account(desk)
+    desk.connect(login=account["account"], password=account["private_key"])
+    PacificaHook().test_connection()
+
+    assert redact(account["account"]) == account["account"]
+
+
+def test_the_api_config_key_is_masked_as_soon_as_it_is_read(desk: Desk) -> None:
+    """Reading is enough: it is a secret of every request (S01)."""
+    key = fresh_account(desk)["api_config_key"]
+    desk.connect(extra={"api_config_key": key})
+    PacificaHook().spot_balances()
+
+    assert redact(f"PF-API-KEY: {key}") == "PF-API-KEY: ***"
+
+
+@pytest.mark.parametrize(("key", "agent"), [("agent_private_key", True), ("private_key", False)])
+def test_the_key_decides_whether_an_agent_withdraws(desk: Desk, key: str, agent: bool) -> None:
+    """A key that is not the account's is an agent's and says so in the body; both withdraw (F69)."""
+    desk.connect(password=getattr(desk.sandbox, key))
+    receipt = PacificaHook().withdraw_spot_asset("SOL", "1", context=desk.context())
+    (debit,) = desk.debits()
+
+    assert debit["account"] == receipt["account"] == desk.sandbox.account
+    assert agent == (desk.agent_wallet in json.dumps(desk.posts()) or key == "agent_private_key")
+
+
+def test_the_account_s_own_key_is_warned_about_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever reads it owns the wallet; an agent key is no reason for a warning."""
+    with caplog.at_level(logging.WARNING):
+        PacificaHook().withdraw_spot_asset("SOL", "1", context=desk.context(), withdrawal_ref="a")
+        quiet = [record.message for record in caplog.records]
+        desk.connect(password=desk.sandbox.private_key)
+        PacificaHook().withdraw_spot_asset("SOL", "1", context=desk.context(), withdrawal_ref="b")
+    loud = [record.getMessage() for record in caplog.records if "account's own" in record.getMessage()]
+
+    assert quiet == []
+    assert len(loud) == 1
+    assert "owns the wallet that withdrawals land in" in loud[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "says"),
+    [
+        ({"password": None}, KeyMaterialError, "holds no private key .password.: it can read, but not withdraw"),
+        ({"password": ""}, KeyMaterialError, "holds no private key"),
+        ({"password": "damaged"}, KeyMaterialError, "private key cannot be used"),
+        ({"extra": {"agent_wallet": OTHER}}, KeyMaterialError, f"pins agent wallet {OTHER}"),
+        ({"extra": {"withdrawal_limits": {"SOL": "0.5"}}}, ConfigurationError, "more than the connection's"),
+        ({"extra": {"withdrawal_limits": {"BTC": "9"}}}, ConfigurationError, "SOL is not among"),
+    ],
+)
+def test_what_fails_locally_fails_before_the_post(
+    desk: Desk, changes: dict[str, object], kind: type[ConfigurationError], says: str
+) -> None:
+    """Key and limits are checked before anything is sent, and no retry helps (S15, S19)."""
+    desk.connect(**changes)
+    with pytest.raises(kind, match=says) as caught:
+        PacificaHook().withdraw_spot_asset("SOL", "1", context=desk.context())
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert "Nothing was sent" in str(caught.value)
+    assert desk.posts() == []
+
+
+def test_an_agent_that_is_not_bound_is_rejected(desk: Desk) -> None:
+    """Only the exchange knows whether an agent is bound: its refusal fails the task, nothing moved (F26)."""
+    desk.sandbox.control(
+        "POST", "/agents", {"account": desk.sandbox.account, "agent_wallet": desk.agent_wallet, "bound": False}
+    )
+    with pytest.raises(AirflowFailException, match="Agent not authorized"):
+        PacificaHook().withdraw_spot_asset("SOL", "1", context=desk.context())
+
+    assert desk.debits() == []

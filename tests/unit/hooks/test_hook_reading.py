@@ -1,0 +1,178 @@
+"""The hook against the sandbox: reading, with and without a key, and what its connection test says."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from pacifica_provider.exceptions import ConfigurationError, Throttled, Unreachable
+from pacifica_provider.hooks.pacifica import PacificaHook
+from pacifica_provider.withdrawals.tracking import Tracked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.desk import Desk
+
+OTHER = "8S9vx1PxFeCw1QTQpKcYSSWYtLDAEiBBHU7wo4P72pXx"
+ELSEWHERE = "3XFMYUVYxi8Hy3dCa4uJz4CVmPUovmGoyANGWjYwpesCmjqrf6DpWKDJzTJDu1XCNJVFC5VHDAKzounsdPW7VjsC"
+READS: dict[str, Callable[[PacificaHook], Any]] = {
+    "pending": lambda hook: hook.pending_withdrawals(),
+    "history": lambda hook: hook.withdrawal_history(),
+    "account": lambda hook: hook.spot_balances(),
+    "sight": lambda hook: hook.sight(Tracked("SOL", 7, Decimal(1))),
+}
+READ = pytest.mark.parametrize("read", READS.values(), ids=READS)
+
+
+def test_the_reads_return_what_the_exchange_lists(desk: Desk) -> None:
+    """Pending, history and balances come as records with exact amounts."""
+    desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})
+    hook = PacificaHook()
+    pending = hook.pending_withdrawals()
+    desk.sandbox.control("POST", "/settle")
+    history = hook.withdrawal_history(since_ms=0)
+
+    assert [(row.symbol, row.amount_requested) for row in pending] == [("SOL", Decimal(2))]
+    assert [row.batch_nonce for row in history] == [pending[0].batch_nonce]
+    assert Decimal(999_998) in {row.amount for row in hook.spot_balances() if row.symbol == "SOL"}
+
+
+def test_another_connection_is_read_by_its_id(desk: Desk) -> None:
+    """The hook takes the id by position, or as ``pacifica_conn_id`` as Airflow's ``get_hook`` gives it."""
+    desk.connect(extra="{}")
+    desk.connect("AIRFLOW_CONN_OTHER")
+
+    assert PacificaHook("other").spot_balances() == PacificaHook(pacifica_conn_id="other").spot_balances()
+    with pytest.raises(ConfigurationError):
+        PacificaHook().spot_balances()
+
+
+@pytest.mark.parametrize("password", [None, "", "not a key at all"])
+@READ
+def test_reading_never_loads_the_key(desk: Desk, read: Callable[[PacificaHook], Any], password: str | None) -> None:
+    """A connection without a key, or with a broken one, reads all the same (S06)."""
+    desk.connect(password=password)
+
+    assert read(PacificaHook()) is not None
+
+
+def test_a_client_of_the_hook_only_reads(desk: Desk) -> None:
+    """``get_conn`` hands out a client without a key: there is no way past the protocol."""
+    client = PacificaHook().get_conn()
+
+    assert client.pending_withdrawals().rows == ()
+    with pytest.raises(ConfigurationError, match="holds no private key"):
+        client.withdraw_spot_asset("SOL", Decimal(1), idempotency_key="k", timestamp_ms=1)
+
+
+@READ
+def test_only_errors_that_may_pass_are_retried(desk: Desk, read: Callable[[PacificaHook], Any]) -> None:
+    """What only the owner can mend fails the task at once; the rest is left to Airflow's retries (F79)."""
+    desk.connect(extra={"environment": "nowhere"})
+    with pytest.raises(ConfigurationError) as refused:
+        read(PacificaHook())
+    desk.connect()
+    desk.fault("status", route="*", status=503)
+    with pytest.raises(Unreachable) as transient:
+        read(PacificaHook())
+    desk.fault("status", route="*", status=429, headers={"Retry-After": "3"})
+    with pytest.raises(Throttled) as throttled:
+        read(PacificaHook())
+
+    assert isinstance(refused.value, AirflowFailException)
+    assert not isinstance(transient.value, AirflowFailException)
+    assert not isinstance(throttled.value, AirflowFailException)
+    assert throttled.value.retry_after_s == 3
+
+
+def test_the_history_is_read_only_once_the_row_has_left_pending(desk: Desk) -> None:
+    """While it is queued one cheap request is enough: a fault on the history is not even met."""
+    nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
+    tracked = Tracked("SOL", int(nonce), Decimal(2))
+    desk.fault("status", route="history", status=500)
+    queued = PacificaHook().sight(tracked)
+    desk.sandbox.control("POST", "/settle")
+    with pytest.raises(Unreachable):
+        PacificaHook().sight(tracked)
+
+    assert queued.state == "QUEUED"
+    assert PacificaHook().sight(tracked).state == "SETTLED"
+
+
+def test_a_fee_that_is_known_is_not_read_again(desk: Desk) -> None:
+    """The receipt's fee serves; without one the asset's present fee is read (F77)."""
+    nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
+    desk.sandbox.control("POST", "/settle")
+    desk.sandbox.control("POST", "/assets", {"symbol": "SOL", "fee": "0.5"})
+    tracked = Tracked("SOL", int(nonce), Decimal(2))
+
+    assert PacificaHook().sight(tracked, Decimal("0.001")).state == "SETTLED"
+    assert PacificaHook().sight(tracked).state == "NOT_SEEN"
+
+
+def test_the_connection_test_moves_nothing(desk: Desk) -> None:
+    """It reads one account: no withdraw request, no signature."""
+    good, _ = PacificaHook().test_connection()
+
+    assert good
+    assert desk.posts() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "pin", "says"),
+    [
+        (
+            "agent",
+            None,
+            "The private key is that of agent {agent}. Whether it is bound to the account shows at the first",
+        ),
+        ("agent", "agent", "The private key is that of agent {agent}."),
+        ("owner", None, "The private key is the account's own; an agent key would risk less."),
+        ("owner", "owner", "The private key is the account's own; an agent key would risk less."),
+        (None, None, "There is no private key: this connection can read, but not withdraw."),
+        ("", None, "There is no private key: this connection can read, but not withdraw."),
+        (None, "agent", "There is no private key: this connection can read, but not withdraw."),
+    ],
+)
+def test_a_good_connection_says_whose_key_it_holds(desk: Desk, key: str | None, pin: str | None, says: str) -> None:
+    """Agent, owner or nobody: the sentence says what the connection can do (S09)."""
+    keys = {"agent": desk.sandbox.agent_private_key, "owner": desk.sandbox.private_key}
+    addresses = {"agent": desk.agent_wallet, "owner": desk.sandbox.account}
+    desk.connect(
+        password=None if key is None else keys.get(key, key),
+        extra={} if pin is None else {"agent_wallet": addresses[pin]},
+    )
+    good, sentence = PacificaHook().test_connection()
+
+    assert good
+    assert f"Pacifica (custom) knows account {desk.sandbox.account}. {says.format(**addresses)}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"login": "x"}, "account (login) is not a Solana address"),
+        ({"login": OTHER}, "HTTP 404 Account not found"),
+        ({"extra": {"environment": ""}}, "'environment' must be"),
+        ({"extra": {"environment": "mainnet"}}, "host is only for environment custom"),
+        ({"password": "broken key"}, "private key cannot be used"),
+        ({"extra": {"agent_wallet": OTHER}}, f"pins agent wallet {OTHER}, but"),
+        ({"host": "http://127.0.0.1:1"}, "connection refused"),
+        ({"host": "http://exchange.example"}, "host must begin with https://"),
+        ({"extra": {"private_key": ELSEWHERE}}, "unknown extra private_key"),
+        ({"extra": "not json"}, "extra is not JSON"),
+        ({"extra": "[]"}, "extra is not a JSON object"),
+    ],
+)
+def test_a_bad_connection_says_what_to_mend(desk: Desk, changes: dict[str, Any], says: str) -> None:
+    """Every failure is a sentence of this package, without a key in it (S09)."""
+    desk.connect(**changes)
+    good, sentence = PacificaHook().test_connection()
+
+    assert (good, says in sentence) == (False, True), sentence
+    assert ELSEWHERE[:12] not in sentence
+    assert desk.sandbox.agent_private_key[:12] not in sentence
