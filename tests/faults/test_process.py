@@ -1,0 +1,160 @@
+"""Processes that die: F34 to F40, a real process and a real SIGKILL at every crash point."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.sdk.execution_time.timeout import TimeoutPosix
+
+from pacifica_provider.exceptions import OutcomeUnknown
+from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
+from tests.faults.judge import assert_paid_once, nonces, refused, statuses
+from tests.faults.processes import Task, killed_by, reached, result, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pacifica_provider.sandbox import Sandbox
+    from tests.support.rig import Rig
+
+
+# Where the process dies, whether money had moved by then, and whether the next try finds a row to adopt.
+POINTS = [
+    pytest.param("before_record", 0, False, id="F34"),
+    pytest.param("after_marker", 0, False, id="F35"),
+    pytest.param("before_post", 0, False, id="F36-before-the-bytes-left"),
+    pytest.param("after_post", 1, True, id="F37"),
+    pytest.param("after_receipt", 1, False, id="F38"),
+]
+
+
+@pytest.mark.parametrize(("point", "moved", "adopted"), POINTS)
+def test_a_task_killed_at_any_point_is_paid_once_by_its_retry(
+    processes: Task, point: str, moved: int, adopted: bool
+) -> None:
+    """F34 to F38, F46: SIGKILL at a crash point, then a retry: one debit, and after the receipt no request at all."""
+    child = processes.start({point: "kill"})
+    ended = (reached(child), killed_by(child))
+    rig = processes.rig()
+    before = (len(rig.debits()), len(rig.posts()))
+
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt)
+
+    assert ended == (point, "SIGKILL")
+    assert before == (moved, moved)
+    # Killed before the entry was written, the record counts as wiped, but there is no row and no 409 to stop at.
+    assert receipt.adopted is (adopted and point != "after_receipt")
+    assert len(rig.posts()) == (1 if point in {"before_record", "after_marker", "before_post", "after_receipt"} else 2)
+
+
+@pytest.mark.parametrize("point", ["before_post", "after_post"])
+def test_a_task_killed_over_a_request_and_retried_late_asks_a_person(processes: Task, point: str) -> None:
+    """F36, F37, F55: once the unanswered request is older than the key trust, the retry posts nothing: unknown."""
+    child = processes.start({point: "kill"})
+    reached(child)
+    killed_by(child)
+    rig = processes.rig()
+    rig.clock.sleep_s(10 * 60)
+    processes.sandbox.control("POST", "/forget_keys")
+    posts = len(rig.posts())
+
+    error = refused(rig, OutcomeUnknown)
+
+    assert list(error.batch_nonces) == nonces(rig) == ([42] if point == "after_post" else [])
+    assert len(rig.posts()) == posts
+
+
+@pytest.mark.parametrize("sent_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_task_killed_while_it_waits_for_the_answer_is_adopted(processes: Task, sent_signal: signal.Signals) -> None:
+    """F36, F39: killed by whatever signal after the bytes left and before the answer came, the retry adopts the row."""
+    processes.sandbox.control(
+        "POST", "/faults", {"route": "withdraw", "when": "after_commit", "kind": "hang", "seconds": 2, "count": 1}
+    )
+    child = processes.start({})
+    until(lambda: bool(processes.sandbox.control("GET", "/ledger")["debits"]))
+    child.send_signal(sent_signal)
+    ended = killed_by(child)
+    rig = processes.rig()
+
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=True)
+
+    assert ended == sent_signal.name
+    assert statuses(rig)[-1] == 409
+
+
+def test_two_kills_in_a_row_still_pay_once(processes: Task) -> None:
+    """F36, F37: killed after the first request and again before the second, the third try finds the first one's row."""
+    first = processes.start({"after_post": "kill"})
+    killed_by(first)
+    second = processes.start({"before_post": "kill"})
+    killed_by(second)
+    rig = processes.rig()
+
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=True)
+
+    assert statuses(rig) == [200, 409]
+
+
+def test_a_killed_mapped_task_stops_with_its_row_in_view(sandbox: Sandbox, tmp_path: Path) -> None:
+    """F37: a mapped task that was killed before its receipt is unknown, since an equal one may stand beside it."""
+    task = Task(sandbox, tmp_path, fields={"mapped": True, "withdrawal_ref": "invoice-7"})
+    try:
+        killed_by(task.start({"after_post": "kill"}))
+        rig = task.rig()
+        error = refused(rig, OutcomeUnknown)
+    finally:
+        task.end()
+
+    assert list(error.batch_nonces) == nonces(rig) == [42]
+
+
+def test_killing_the_task_undoes_and_sends_nothing(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+    """F39: on_kill only says that a withdrawal cannot be recalled; a withdrawal stands, and nothing else is sent."""
+    receipt = rig.try_once()
+    operator = WithdrawSpotAssetOperator(task_id="withdraw", symbol="SOL", amount="1")
+    before = rig.ledger()
+
+    operator.on_kill()
+
+    assert rig.ledger() == before
+    assert "hook" not in operator.__dict__  # it did not so much as look at the connection
+    assert_paid_once(rig, receipt, adopted=False)
+
+
+@pytest.mark.parametrize("when", ["before_commit", "after_commit"])
+def test_an_execution_timeout_is_not_swallowed(rig: Rig, when: str) -> None:
+    """F40: Airflow's own time limit strikes in mid-request, passes through as it is, and the next try settles it."""
+    rig.timeout_s = 10
+    rig.fault("hang", when=when, seconds=0.8)
+
+    with pytest.raises(AirflowTaskTimeout), TimeoutPosix(0.4):
+        rig.try_once()
+    attempts = rig.store.record()["attempts"]
+    until(lambda: not _in_progress(rig))
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=True)
+
+    assert [attempt["outcome"] for attempt in attempts] == ["unanswered"]
+
+
+def test_a_worker_prints_what_its_try_came_to(processes: Task) -> None:
+    """The bench of this file: left alone, a try in a process of its own pays and says so."""
+    child = processes.start({})
+    said = result(child)
+    rig = processes.rig()
+
+    receipt = rig.try_once()
+
+    assert (said["batch_nonce"], said["adopted"]) == (receipt.batch_nonce, False)
+    assert (len(rig.posts()), isinstance(child, subprocess.Popen)) == (1, True)
+
+
+def _in_progress(rig: Rig) -> bool:
+    return any(post["outcome"] == "in_progress" for post in rig.posts())

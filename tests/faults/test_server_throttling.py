@@ -1,0 +1,103 @@
+"""What the exchange puts off: F23, throttling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pacifica_provider.exceptions import (
+    Throttled,
+    Unresolved,
+)
+from tests.faults.judge import assert_paid_once, refused, statuses
+
+if TYPE_CHECKING:
+    from tests.support.rig import Rig
+
+
+LONGEST_THROTTLE_S = 60
+
+
+@pytest.mark.parametrize(
+    ("headers", "least_s"),
+    [
+        pytest.param({"retry-after": "3"}, 3, id="retry-after"),
+        pytest.param({"retry-after": "0"}, 0, id="at-once"),
+        pytest.param({"ratelimit": '"credits";r=0;t=12'}, 12, id="documented-header"),
+        pytest.param({}, 60, id="the-quota's-refresh"),
+        pytest.param({"ratelimit": ""}, 5, id="nothing"),
+        pytest.param({"retry-after": "Fri, 13 Nov 2026 08:00:00 GMT", "ratelimit": ""}, 5, id="a-date"),
+        pytest.param({"retry-after": "nan"}, 5, id="not-a-number"),
+        pytest.param({"retry-after": "-7"}, 5, id="negative"),
+        pytest.param({"retry-after": "inf"}, 5, id="infinite"),
+    ],
+)
+def test_a_429_is_waited_out_as_told_and_posted_again(rig: Rig, headers: dict[str, str], least_s: float) -> None:
+    """F23: a 429 is honoured with jitter, at least what it asks for or five seconds, then the order is paid once."""
+    rig.fault("status", status=429, headers=headers)
+
+    receipt = rig.try_once()
+    waited_s = rig.clock.slept_s
+    assert_paid_once(rig, receipt, adopted=False)
+
+    assert max(least_s, 10) <= waited_s < max(least_s, 10) * 1.25 + 2.5  # no second signature beside a live one
+    assert statuses(rig) == [429, 200]
+
+
+@pytest.mark.parametrize("seconds", ["61", "3600", "86400", "1e9"])
+def test_an_absurd_retry_after_holds_no_worker(rig: Rig, seconds: str) -> None:
+    """F23: beyond the cap the try ends as Throttled, saying how long, and Airflow's own retry comes later."""
+    rig.fault("status", status=429, headers={"retry-after": seconds})
+
+    error = refused(rig, Throttled)
+    slept_s = rig.clock.slept_s
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=False)
+
+    assert (error.retry_after_s, error.status) == (float(seconds), 429)
+    assert slept_s <= LONGEST_THROTTLE_S
+
+
+def test_a_429_that_stays_ends_the_try_after_two_requests(rig: Rig) -> None:
+    """F23: throttled twice, the try ends as Throttled, since nothing of it can have moved money."""
+    rig.fault("status", status=429, headers={"retry-after": "1"}, count=2)
+
+    error = refused(rig, Throttled)
+
+    assert (error.retry_after_s, statuses(rig), rig.debits()) == (1.0, [429, 429], [])
+
+
+@pytest.mark.parametrize("when", ["before_commit", "after_commit"])
+def test_a_429_after_an_unanswered_request_is_no_throttled(rig: Rig, when: str) -> None:
+    """F23: Throttled would claim that no money moved, so after a lost answer it is Unresolved instead."""
+    rig.fault("reset", when=when)
+    rig.fault("status", status=429, headers={"retry-after": "3600"})
+
+    refused(rig, Unresolved)
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=when == "after_commit")
+
+
+@pytest.mark.parametrize("route", ["pending", "history", "bridge_parameters"])
+def test_a_throttled_look_after_a_lost_answer_is_unresolved(rig: Rig, route: str) -> None:
+    """F23: a 429 to any read of a record with an unanswered request claims nothing of the money."""
+    rig.fault("reset", when="after_commit")
+    rig.fault("status", route=route, status=429, skip=1 if route == "pending" else 0)
+
+    refused(rig, Unresolved)
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=True)
+
+
+def test_the_sandbox_s_own_quota_is_met_as_a_429(rig: Rig) -> None:
+    """F23: with the documented quota spent, the look ends as Throttled with nothing sent, and the next minute pays."""
+    rig.options(enforce_credits=True, quota=1)
+    rig.client().pending_withdrawals()
+
+    error = refused(rig, Throttled, "A later try is safe")
+    rig.options(enforce_credits=False)
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=False)
+
+    assert 0 < error.retry_after_s <= 60

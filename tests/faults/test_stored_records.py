@@ -1,0 +1,112 @@
+"""The record that is corrupt, foreign or old: F48 and F50."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pacifica_provider.exceptions import ConfigurationError
+from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
+from tests.faults.judge import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.rig import Rig
+
+
+ACCOUNT = "FVen3X669xLzsi6N2V91DoiyzHzg1uAgqiT8jZ9nS96Z"
+
+
+# Written by release 0.1.0 and frozen: whatever comes later must read it as the same withdrawal under the same key.
+OLD_KEY = "707c8f43-4f9e-5fd7-9463-d1c4d56dee14"
+
+
+def _corrupt(entry: dict[str, Any], change: str) -> object:
+    (record,) = entry["records"].values()
+    changes: dict[str, Callable[[], object]] = {
+        "older version": lambda: entry.update(version=0),
+        "newer version": lambda: entry.update(version=2),
+        "no version": lambda: entry.pop("version"),
+        "no write id": lambda: entry.pop("write_id"),
+        "records as a list": lambda: entry.update(records=[record]),
+        "another key": lambda: entry.update(records={OLD_KEY: record}),
+        "another amount": lambda: record["order"].update(amount="2"),
+        "an amount as a number": lambda: record["order"].update(amount=1),
+        "an attempt less": lambda: record.update(attempts=record["attempts"][:-1], extra=1),
+        "an unknown state": lambda: record.update(state="paid"),
+        "no receipt": lambda: record.update(receipt=None),
+        "a field more": lambda: record.update(burned=True),
+        "a field less": lambda: record.pop("since_ms"),
+        "maybe_sent as text": lambda: record.update(maybe_sent="no"),
+    }
+    if change in {"text", "a list", "null in a list"}:
+        return {"text": "paid", "a list": [entry], "null in a list": [None]}[change]
+    changes[change]()
+    return entry
+
+
+CORRUPTIONS = ["older version", "newer version", "no version", "no write id", "records as a list", "another key"]
+
+
+CORRUPTIONS += ["another amount", "an amount as a number", "an attempt less", "an unknown state", "no receipt"]
+
+
+CORRUPTIONS += ["a field more", "a field less", "maybe_sent as text", "text", "a list", "null in a list"]
+
+
+@pytest.mark.parametrize("change", CORRUPTIONS)
+def test_a_record_that_cannot_be_read_is_refused_and_left_alone(rig: Rig, change: str) -> None:
+    """F48, S28: corrupt, foreign or of another version, it is never guessed at, never overwritten, nothing is sent."""
+    rig.try_once()
+    entry = json.dumps(_corrupt(json.loads(rig.store.entry or ""), change))
+    rig.store.entry = entry
+    before = rig.ledger()
+
+    error = refused(rig, ConfigurationError, "Money may have moved")
+
+    assert "Nothing was sent by this try" in str(error)
+    assert (rig.store.entry, rig.ledger()) == (entry, before)
+
+
+def test_a_record_of_an_older_release_keeps_its_key_and_order(rig: Rig) -> None:
+    """F50: key, order and fingerprint of a frozen record are what this release computes, and it sends nothing."""
+    identity = RunIdentity(ACCOUNT, "pay", "scheduled__2026-11-23T00:00:00+00:00", "withdraw", "invoice-7", "")
+    order, url = Order.parse("SOL", "1.5"), "https://test-api.pacifica.fi/api/v1"
+    frozen = _frozen()
+    rig.store.entry = json.dumps(frozen)
+    rig.try_number = 1
+
+    receipt = rig.submission().run(identity, order, url)
+    (record,) = frozen["records"].values()
+
+    assert (identity.idempotency_key(), fingerprint(identity, url, order)) == (record["key"], record["fingerprint"])
+    assert (receipt.batch_nonce, str(receipt.requested_amount)) == (42, "1.5")
+    assert (json.loads(rig.store.entry), rig.ledger()["requests"]) == (frozen, {})
+
+
+def _frozen() -> dict[str, Any]:
+    identity = {"account": ACCOUNT, "dag_id": "pay", "run_id": "scheduled__2026-11-23T00:00:00+00:00"}
+    identity |= {"task_id": "withdraw", "withdrawal_ref": "invoice-7", "scope": ""}
+    attempt = {"signed_ms": 1795399191728, "window_ms": 10000, "outcome": "answered", "status": 200, "code": None}
+    receipt = {"batch_nonce": 42, "requested_amount": "1.5", "fee_amount": "0.001", "submitted_at_ms": 1795399191728}
+    record = {
+        "key": OLD_KEY,
+        "identity": identity,
+        "order": {"symbol": "SOL", "amount": "1.5"},
+        "base_url": "https://test-api.pacifica.fi/api/v1",
+        "fingerprint": "c9743b8abfff8a596793e09a2769c0e0d583c810d712ed613ccf6b79cc34d72c",
+        "maybe_sent": False,
+        "since_ms": 1795399191700,
+        "before": [],
+        "attempts": [{**attempt, "detail": ""}],
+        "state": "accepted",
+        "receipt": {**receipt, "adopted": False},
+        "candidates": [],
+        "reason": "",
+        "reposted": False,
+        "decisions": [],
+    }
+    return {"version": 1, "write_id": "5f0c", "records": {OLD_KEY: record}}
