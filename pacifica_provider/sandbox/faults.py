@@ -92,6 +92,8 @@ KINDS: Mapping[str, Kind] = {
     "no_date": Kind(),
 }
 COMMON = ("route", "when", "kind", "count", "skip")
+# One body may name all of these whatever its kind: what the kind has no use for is ignored, what it needs is this.
+DEFAULTS: Mapping[str, object] = {"status": 503, "seconds": 2, "bytes": 10, "location": "/elsewhere"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,9 @@ def read_fault(wish: Mapping[str, object]) -> Fault:
     kind = _choice(wish, "kind", tuple(KINDS), None)
     rules = KINDS[kind]
     allowed = {**rules.needs, **rules.takes}
-    parameters = {name: value for name, value in wish.items() if name not in COMMON}
+    unused = DEFAULTS.keys() - allowed.keys()
+    parameters = {name: value for name, value in DEFAULTS.items() if name in rules.needs}
+    parameters |= {name: value for name, value in wish.items() if name not in COMMON and name not in unused}
     for name, value in parameters.items():
         if name not in allowed:
             known = ", ".join([*COMMON, *allowed])
@@ -129,9 +133,6 @@ def read_fault(wish: Mapping[str, object]) -> Fault:
         check, says = allowed[name]
         if not check(value):
             raise BadControl(f"fault {name!r} must be {says}, not {value!r}")
-    for name in rules.needs:
-        if name not in parameters:
-            raise BadControl(f"fault kind {kind!r} needs {name!r}")
     route = _choice(wish, "route", (*ROUTES, "*"), "withdraw")
     if kind in ("echo", "duplicate_in_progress") and route != "withdraw":
         raise BadControl(f"fault kind {kind!r} is for the route 'withdraw'")

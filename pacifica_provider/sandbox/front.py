@@ -42,6 +42,7 @@ class Front:
         """Return the endpoint of the withdraw POST."""
 
         async def handler(_request: Request, body: bytes, fault: Fault | None) -> Answer:
+            """Answer a POST."""
             return await self._withdrawing.answer(body, fault)
 
         return self._endpoint(WITHDRAW, handler)
@@ -50,6 +51,7 @@ class Front:
         """Return the endpoint of a GET."""
 
         async def handler(request: Request, _body: bytes, fault: Fault | None) -> Answer:
+            """Answer a GET."""
             if fault is not None and fault.kind == "hang":
                 await self._closing.pause(fault.number("seconds"))
             try:

@@ -115,6 +115,7 @@ class Server:
         """Carry out a control call in the server's thread."""
 
         async def call() -> Reply:
+            """Run in the loop."""
             return self._application.control.dispatch(method, path, wish)
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(STOP_TIMEOUT_S)

@@ -143,6 +143,7 @@ def test_a_start_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sandbox that does not come up in time says so."""
 
     async def never(server: _Uvicorn, sockets: object = None) -> None:
+        """Wait for the end instead of starting."""
         server.servers = []
         await server.exit.wait()
 
