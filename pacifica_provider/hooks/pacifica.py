@@ -209,8 +209,12 @@ class PacificaHook(BaseHook):
         return True, f"Pacifica ({settings.environment}) knows account {settings.account}. {key}"
 
     @cached_property
+    def _held(self) -> _Unshown:
+        return _Unshown(self.get_connection(self.pacifica_conn_id))
+
+    @property
     def _connection(self) -> Connection:
-        return self.get_connection(self.pacifica_conn_id)
+        return self._held.connection
 
     @cached_property
     def _reader(self) -> PacificaClient:
@@ -277,6 +281,15 @@ class PacificaHook(BaseHook):
             "submitted_at_ms": receipt.submitted_at_ms,
             "adopted": receipt.adopted,
         }
+
+
+class _Unshown:
+    """Holds Airflow's connection, whose own ``repr`` shows the password to whatever prints locals."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
 
 def _refuse_backfill(run: TaskRun, *, allow_backfill: bool) -> None:

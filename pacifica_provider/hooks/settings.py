@@ -83,6 +83,17 @@ class ConnectionSettings:
         :raises ConfigurationError: naming the field and what it may hold.
         """
         try:
+            return cls._of(connection)
+        except ConfigurationError as error:
+            refusal = ConfigurationError(str(error))
+        # A new error, raised where nothing is left to show: the old one's frames hold the connection, whose repr shows
+        # the password, and whatever was written into a wrong field.
+        del connection
+        raise refusal
+
+    @classmethod
+    def _of(cls, connection: ConnectionLike) -> ConnectionSettings:
+        try:
             extra = connection.extra_dejson
         except ValueError:
             raise _refused("extra is not JSON") from None

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pacifica_provider.hooks.pacifica import PacificaHook
 
+LONGEST_WAIT = timedelta(days=366)
+
 
 class WithdrawSpotAssetOperator(BaseOperator):
     """
@@ -128,14 +130,16 @@ class WithdrawSpotAssetOperator(BaseOperator):
         """Refuse what would only fail after the money has moved."""
         timeout: object = self.settlement_timeout
         interval: object = self.poll_interval
-        fits = isinstance(timeout, timedelta) and isinstance(interval, (int, float)) and interval > 0
+        fits = isinstance(timeout, timedelta) and timedelta(0) <= timeout <= LONGEST_WAIT
+        fits = fits and isinstance(interval, (int, float)) and not isinstance(interval, bool)
+        fits = fits and 0 < interval <= LONGEST_WAIT.total_seconds()  # type: ignore[operator]  # just seen to be a number
         if self.wait_for_settlement and not fits:
             from pacifica_provider.hooks.failures import failing_without_retry
 
             with failing_without_retry():
                 raise ConfigurationError(
-                    "settlement_timeout must be a timedelta and poll_interval a positive number of seconds. Nothing "
-                    "was sent by this try."
+                    f"settlement_timeout must be a timedelta of at most {LONGEST_WAIT.days} days, and poll_interval a "
+                    "positive number of seconds. Nothing was sent by this try."
                 )
 
     def _published(self, context: Context, receipt: dict[str, Any]) -> dict[str, Any]:
@@ -161,6 +165,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
                 end_time=end_time,
                 poll_interval=self.poll_interval,
                 fee_amount=receipt["fee_amount"],
+                submitted_at_ms=receipt["submitted_at_ms"],
             ),
             method_name="execute_complete",
             kwargs={"receipt": receipt},
@@ -181,7 +186,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
                 if sighting.row is not None:
                     return _settled(receipt, row_json(sighting.row))
                 seen = str(sighting)
-            except Retryable as error:
+            except (Retryable, ConfigurationError) as error:  # whatever a look comes to, the withdrawal was accepted
                 seen = str(error)
             self.log.info("%s: %s", tracked, seen)
             if time.time() >= end_time:

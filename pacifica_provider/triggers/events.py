@@ -1,7 +1,8 @@
 """
 The event that crosses the database from the triggerer to the worker; what is not understood raises.
 
-``{"status": "settled", "row": {...}}`` or ``{"status": "timeout", "withdrawal": "...", "last_seen": "..."}``.
+``{"status": "settled", "row": {...}}``, ``{"status": "timeout", "withdrawal": "...", "last_seen": "..."}`` or
+``{"status": "not_seen", "withdrawal": "...", "minutes": 30}``.
 """
 
 from __future__ import annotations
@@ -43,11 +44,16 @@ def timeout_event(tracked: Tracked, last_seen: str) -> dict[str, Any]:
     return {"status": "timeout", "withdrawal": str(tracked), "last_seen": last_seen}
 
 
+def not_seen_event(tracked: Tracked, grace_s: float) -> dict[str, Any]:
+    """Return the event of a withdrawal that was in neither list for longer than a batch in transit can explain."""
+    return {"status": "not_seen", "withdrawal": str(tracked), "minutes": round(grace_s / 60)}
+
+
 def settled_row(event: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     Return the settled row of an event.
 
-    :raises SettlementTimeout: if the time was up.
+    :raises SettlementTimeout: if the time was up, or the withdrawal was in neither list for too long.
     :raises AlienEventError: if the event is empty, of unknown status, or says settled without a transaction id.
     """
     status = event.get("status") if isinstance(event, Mapping) else None
@@ -56,6 +62,12 @@ def settled_row(event: Mapping[str, Any] | None) -> dict[str, Any]:
             f"The withdrawal of {event.get('withdrawal')} WAS accepted but was not seen on chain in time; last seen: "
             f"{event.get('last_seen')}. It has not failed and must not be made again: a retry waits on and sends "
             "nothing."
+        )
+    if event is not None and status == "not_seen":
+        raise SettlementTimeout(
+            f"The withdrawal of {event.get('withdrawal')} has been in neither of Pacifica's lists for "
+            f"{event.get('minutes')} minutes. Whether it was ever accepted shows the withdrawing task's receipt; check "
+            "symbol, batch_nonce and amount against it. Nothing was sent."
         )
     row = event.get("row") if event is not None and status == "settled" else None
     if not isinstance(row, Mapping) or not row.get("transaction_id"):

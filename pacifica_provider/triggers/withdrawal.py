@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from pacifica_provider.api.amounts import parse_wire_amount
-from pacifica_provider.api.client import Endpoints, run_async
-from pacifica_provider.api.transports import HttpxTransport
-from pacifica_provider.exceptions import ConfigurationError, Retryable
-from pacifica_provider.hooks.settings import ConnectionSettings
-from pacifica_provider.triggers.events import settled_event, timeout_event
-from pacifica_provider.withdrawals.tracking import Tracked, sight
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
-log = logging.getLogger(__name__)
+    from pacifica_provider.triggers.waiters import Waiter
 
 
 class WithdrawalBatchTrigger(BaseTrigger):
     """
     Wait until a withdrawal is on chain, or until ``end_time``; yield one event (``triggers/events.py``).
 
-    It only reads, so it may be restarted, moved and run twice at once. Its arguments lie in Airflow's database in plain text
-    and hold no secret; the private key is never loaded in the triggerer.
+    It only reads, so it may be restarted, moved and run twice at once. All triggers on one account in a triggerer
+    share one watcher, so a thousand cost what one costs. Its arguments lie in Airflow's database in plain text and
+    hold no secret; the private key is never loaded in the triggerer. Killing the task ends the waiting, not the
+    withdrawal.
+
+    A failed look is no event: it looks again until ``end_time``, and the timeout says what was last seen. A
+    withdrawal that is in neither list for 30 minutes ends the waiting; a restart begins the 30 minutes anew.
 
     :param pacifica_conn_id: the connection.
     :param symbol: spot asset.
     :param batch_nonce: the receipt's.
     :param amount: gross amount as decimal text, ``None`` for any.
     :param end_time: when to give up, Unix seconds.
-    :param poll_interval: seconds between looks.
+    :param poll_interval: longest time between looks, in seconds; once a minute while push is healthy.
+    :param fee_amount: the receipt's, decimal text, where there is one: it saves reading the asset's fee.
+    :param submitted_at_ms: the receipt's, Unix milliseconds, where there is one: older history need not be read.
+    :raises ConfigurationError: from ``run``, if the connection cannot be read or used.
     """
 
     def __init__(
@@ -45,15 +44,19 @@ class WithdrawalBatchTrigger(BaseTrigger):
         amount: str | None,
         end_time: float,
         poll_interval: float = 30,
+        fee_amount: str | None = None,
+        submitted_at_ms: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # Airflow's triggers have no annotations
         self.pacifica_conn_id = pacifica_conn_id
         self.symbol = symbol
         self.batch_nonce = batch_nonce
         self.amount = amount
         self.end_time = end_time
         self.poll_interval = poll_interval
+        self.fee_amount = fee_amount
+        self.submitted_at_ms = submitted_at_ms
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and plain JSON arguments."""
@@ -66,33 +69,45 @@ class WithdrawalBatchTrigger(BaseTrigger):
                 "amount": self.amount,
                 "end_time": self.end_time,
                 "poll_interval": self.poll_interval,
+                "fee_amount": self.fee_amount,
+                "submitted_at_ms": self.submitted_at_ms,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until it is settled or the time is up."""
-        from airflow.providers.common.compat.connection import get_async_connection
+        """Wait; yield one event."""
+        from pacifica_provider.triggers.lookup import settings_of
+        from pacifica_provider.triggers.watcher import Watcher
 
-        settings = ConnectionSettings.of_connection(await get_async_connection(self.pacifica_conn_id))
-        endpoints = Endpoints(settings.base_url, settings.account, api_config_key=settings.api_config_key)
+        waiter = self._waiter()
+        event = None
+        while event is None:  # None: the exchange refuses the connection as it was read, so read it again
+            watcher = Watcher.of(await settings_of(self.pacifica_conn_id))
+            try:
+                event = await watcher.join(waiter)
+            finally:
+                watcher.leave(waiter)
+        yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Say that nothing can be undone, and undo nothing."""
+        self.log.warning(
+            "Killed while waiting for %s in batch %s. The withdrawal was accepted and cannot be recalled; only the "
+            "waiting has ended.",
+            self.symbol,
+            self.batch_nonce,
+        )
+
+    def _waiter(self) -> Waiter:
+        from pacifica_provider.api.amounts import parse_wire_amount
+        from pacifica_provider.triggers.waiters import Waiter
+        from pacifica_provider.withdrawals.tracking import Tracked
+
         amount = None if self.amount is None else parse_wire_amount(self.amount)
-        tracked = Tracked(self.symbol, self.batch_nonce, amount)
-        seen = "not looked yet"
-        async with HttpxTransport(timeout_s=settings.timeout_s) as transport:
-            while True:
-                try:
-                    pending = await run_async(endpoints.pending(), transport)
-                    history = await run_async(endpoints.history(), transport)
-                    fee = await run_async(endpoints.bridge_parameters(self.symbol), transport)
-                    sighting = sight(tracked, pending.rows, history.rows, fee.withdrawal_fee)
-                    if sighting.row is not None:
-                        yield TriggerEvent(settled_event(sighting.row))
-                        return
-                    seen = str(sighting)
-                except (Retryable, ConfigurationError) as error:
-                    seen = str(error)
-                log.info("%s: %s", tracked, seen)
-                if time.time() >= self.end_time:
-                    yield TriggerEvent(timeout_event(tracked, seen))
-                    return
-                await asyncio.sleep(self.poll_interval)
+        return Waiter(
+            Tracked(self.symbol, self.batch_nonce, amount),
+            end_time=self.end_time,
+            interval=self.poll_interval,
+            fee=None if self.fee_amount is None else parse_wire_amount(self.fee_amount),
+            since_ms=self.submitted_at_ms,
+        )

@@ -137,8 +137,9 @@ class Claims:
         """Say that another try has taken over: whatever this one knows, that one may have sent something since."""
         return _fill(
             Unresolved(
-                f"Another try of this task has taken over; this one sent nothing more. The withdrawal of {record.order} "
-                f"MAY have moved money. {_sent(record)} The other try, or the next one, settles it. {self._case()}"
+                "Another try of this task has taken over; this one sent nothing more. The withdrawal of "
+                f"{record.order} MAY have moved money. {_sent(record)} The other try, or the next one, settles it. "
+                f"{self._case()}"
             ),
             record,
         )

@@ -61,11 +61,15 @@ class Recall:
     def _entry(self) -> Entry | None:
         try:
             entry = self._journal.recall()
+        except StoreUnavailableError as error:
+            raise self._unread(error, first=self._run.never_ran_before) from None
+        try:
             if entry is None and self._run.never_ran_before:
                 self._journal.mark()
                 crashpoints.reach("after_marker")
         except StoreUnavailableError as error:
-            raise self._unread(error) from None
+            # What can read but not write may have been replaced, and the try that replaced it may have sent something.
+            raise self._unread(error, first=False) from None
         return entry
 
     def _unproven(self, entry: Entry | None) -> bool:
@@ -80,9 +84,9 @@ class Recall:
         moved_here = self._run.mapped and (self._run.cleared or bool(entry and entry.records))
         return entry is None or moved_here
 
-    def _unread(self, error: StoreUnavailableError) -> PacificaError:
+    def _unread(self, error: StoreUnavailableError, *, first: bool) -> PacificaError:
         why = f"Airflow's store could not be used ({error}); this try sent nothing."
-        if self._run.never_ran_before:
+        if first:
             return self._conclusions.claims.unfinished(None, why)
         return Unresolved(
             f"{why} Whether an earlier try did stands in the record that could not be read; the next try reads it "

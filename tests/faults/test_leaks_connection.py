@@ -96,7 +96,6 @@ MISTAKES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="product bug: a refused connection is in the locals of the error's frames")
 @pytest.mark.parametrize("mistake", [*MISTAKES, *_misplaced("")])
 def test_a_mistake_in_the_connection_leaves_no_key_in_the_locals(
     rig: Rig, connect: Callable[..., None], mistake: str

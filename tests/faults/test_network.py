@@ -186,7 +186,7 @@ def test_an_answer_cut_at_any_byte_is_no_success_and_is_adopted(rig: Rig) -> Non
         tap.alter = keep
         rig.sibling(run_id="length", base_url=tap.base_url).try_once()
     head, _, body = bytes(answers[answers.rindex(b"HTTP/1.1") :]).partition(b"\r\n\r\n")
-    cuts = [("reset", size) for size in range(0, len(head), 6)] + [("truncate", size) for size in range(len(body))]
+    cuts = [("reset", size) for size in range(0, len(head), 15)] + [("truncate", size) for size in range(len(body))]
     for kind, size in cuts:
         one = rig.sibling(run_id=f"{kind}__{size}")
         one.fault(kind, when="after_commit", bytes=size)

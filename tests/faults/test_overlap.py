@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     import subprocess
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="product bug: a replaced first try takes the fence for an outage")
-
-
 @pytest.mark.parametrize("point", ["before_record", "after_marker"])
 def test_a_try_that_was_overtaken_before_its_request_never_sends_it(processes: Task, point: str) -> None:
     """F41: the older try stands at a barrier while the newer one pays; let go, it sends nothing."""
@@ -39,7 +36,7 @@ def test_a_try_that_was_overtaken_before_its_request_never_sends_it(processes: T
 @pytest.mark.parametrize(
     ("processes", "point"),
     [  # without a fence, a try that stood before its record reads the newer one's receipt and returns it
-        pytest.param(True, "before_record", marks=NOT_YET),
+        pytest.param(True, "before_record"),
         (True, "after_marker"),
         (True, "before_post"),
         (False, "after_marker"),

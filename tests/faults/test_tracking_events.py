@@ -119,6 +119,7 @@ def test_two_triggers_of_one_withdrawal_yield_the_same_event_and_send_nothing(pa
     """F43: a trigger that runs twice, or is killed and started again, only reads; either event is the same."""
 
     async def scenario() -> list[dict[str, Any]]:
+        """Kill one trigger, and let two more meet the settlement."""
         killed = asyncio.ensure_future(first_event(trigger()))
         await asyncio.sleep(0.1)
         killed.cancel()

@@ -66,6 +66,7 @@ class Desk:
     try_number: int = 1
     clear_number: int = 0
     run_type: object = "scheduled"
+    rescheduled_at: datetime | None = None
     store: FakeTaskState = field(default_factory=FakeTaskState)
 
     def connect(self, conn_env: str = CONN_ENV, *, extra: dict[str, Any] | str | None = None, **changes: Any) -> None:
@@ -95,6 +96,7 @@ class Desk:
                 task_id=self.task_id,
                 map_index=self.map_index,
                 try_number=self.try_number,
+                get_first_reschedule_date=lambda _: self.rescheduled_at,
             ),
             "dag_run": SimpleNamespace(
                 clear_number=self.clear_number,

@@ -1,0 +1,146 @@
+"""Who waits for what in one watcher, and until when; cheap at ten thousand."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+    from decimal import Decimal
+
+    from pacifica_provider.withdrawals.tracking import Tracked
+
+NOT_LOOKED = "not looked yet"
+Batch = tuple[str, int]
+
+
+class Waiter:
+    """
+    One trigger's place in a watcher.
+
+    :param tracked: what is waited for.
+    :param end_time: when to give up, Unix seconds.
+    :param interval: longest time between looks that the trigger asks for, in seconds.
+    :param fee: what was deducted, where a receipt says it.
+    :param since_ms: a time before the withdrawal was made, where one is known; bounds the reading of the history.
+    """
+
+    __slots__ = (
+        "end_time",
+        "fee",
+        "future",
+        "interval",
+        "joined_at",
+        "last_seen",
+        "since_ms",
+        "tracked",
+        "twins",
+        "unseen_since",
+    )
+
+    def __init__(
+        self,
+        tracked: Tracked,
+        *,
+        end_time: float,
+        interval: float,
+        fee: Decimal | None = None,
+        since_ms: int | None = None,
+    ) -> None:
+        self.tracked = tracked
+        self.end_time = end_time
+        self.interval = interval
+        self.fee = fee
+        self.since_ms = since_ms
+        self.joined_at = 0.0
+        # How many rows like this one were seen pending at once; 0 if none ever was.
+        self.twins = 0
+        self.unseen_since: float | None = None
+        self.last_seen = NOT_LOOKED
+        # The trigger's event, or None: read the connection again and come back.
+        self.future: asyncio.Future[dict[str, Any] | None] | None = None
+
+    @property
+    def batch(self) -> Batch:
+        """Symbol and nonce."""
+        return self.tracked.symbol, self.tracked.batch_nonce
+
+    def settle(self, event: dict[str, Any] | None) -> None:
+        """Wake the trigger, once."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(event)
+
+    def fail(self, error: Exception) -> None:
+        """Wake the trigger with an error, once."""
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(error)
+
+
+class Waiters:
+    """The waiters of one watcher; joining, leaving and every question are cheap."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[Waiter, None] = {}
+        self._intervals: Counter[float] = Counter()
+        self._batches: Counter[Batch] = Counter()
+        self._ends: list[tuple[float, int, Waiter]] = []
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(list(self._waiters))
+
+    def __contains__(self, waiter: object) -> bool:
+        return waiter in self._waiters
+
+    def add(self, waiter: Waiter) -> None:
+        """Take one in."""
+        self._waiters[waiter] = None
+        self._intervals[waiter.interval] += 1
+        self._batches[waiter.batch] += 1
+        heapq.heappush(self._ends, (waiter.end_time, next(self._order), waiter))
+
+    def discard(self, waiter: Waiter) -> None:
+        """Let one go, if it is here."""
+        if self._waiters.pop(waiter, waiter) is waiter:
+            return
+        _less(self._intervals, waiter.interval)
+        _less(self._batches, waiter.batch)
+        if len(self._ends) > 2 * len(self._waiters) + 64:  # those that left early would stay for a day
+            self._ends = [entry for entry in self._ends if entry[2] in self._waiters]
+            heapq.heapify(self._ends)
+
+    def awaits(self, batch: Batch) -> bool:
+        """Say whether somebody waits for this batch."""
+        return batch in self._batches
+
+    @property
+    def shortest_interval(self) -> float | None:
+        """The shortest interval that anybody asks for."""
+        return min(self._intervals, default=None)
+
+    @property
+    def next_end(self) -> float | None:
+        """When the first of them gives up, Unix seconds."""
+        while self._ends and self._ends[0][2] not in self._waiters:
+            heapq.heappop(self._ends)
+        return self._ends[0][0] if self._ends else None
+
+    def pop_ended(self, now: float) -> list[Waiter]:
+        """Return those whose time is up, each once; they stay until they are discarded."""
+        ended = []
+        while (end := self.next_end) is not None and end <= now:
+            ended.append(heapq.heappop(self._ends)[2])
+        return ended
+
+
+def _less(counter: Counter[Any], key: object) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -1,0 +1,71 @@
+"""How a withdrawal through the hook ends: what Airflow may retry, and what it must not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from pacifica_provider.exceptions import (
+    ConfigurationError,
+    Throttled,
+    Unreachable,
+    Unresolved,
+    WithdrawalRejected,
+)
+from pacifica_provider.hooks.pacifica import PacificaHook
+from pacifica_provider.hooks.stores import ENTRY_KEY
+
+if TYPE_CHECKING:
+    from tests.support.desk import Desk
+
+
+def withdraw(desk: Desk, amount: object = "1.50", symbol: object = "SOL", **kwargs: Any) -> dict[str, Any]:
+    """Run one try through a new hook, as each try has."""
+    return PacificaHook().withdraw_spot_asset(symbol, amount, context=desk.context(), **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "final"),
+    [
+        ({"kind": "status", "route": "pending", "status": 503, "count": None}, Unreachable, False),
+        ({"kind": "status", "route": "pending", "status": 429}, Throttled, False),
+        ({"kind": "status", "route": "pending", "status": 404}, ConfigurationError, True),
+        ({"kind": "no_date", "route": "pending", "count": None}, Unreachable, False),
+        ({"kind": "status", "status": 422}, WithdrawalRejected, True),
+        ({"kind": "status", "status": 401}, WithdrawalRejected, True),
+    ],
+)
+def test_each_ending_is_retried_or_not(desk: Desk, fault: dict[str, Any], kind: type[Exception], final: bool) -> None:
+    """An error that a retry cannot help is an ``AirflowFailException`` too, the others are not (F01, F24, F26, F27)."""
+    desk.monkeypatch.setattr("time.sleep", lambda _: None)
+    desk.fault(**fault)
+    with pytest.raises(kind) as caught:
+        withdraw(desk)
+
+    assert final == isinstance(caught.value, AirflowFailException)
+    assert desk.debits() == []
+
+
+def test_a_store_that_is_down_stops_before_the_post(desk: Desk) -> None:
+    """Nothing leaves that is not on record first (F44)."""
+    desk.store.error = BrokenPipeError("supervisor gone")
+    with pytest.raises(Unreachable, match="BrokenPipeError"):
+        withdraw(desk)
+    desk.try_number = 2
+    with pytest.raises(Unresolved):
+        withdraw(desk)
+
+    assert desk.posts() == []
+
+
+def test_a_corrupt_record_is_refused_and_left_alone(desk: Desk) -> None:
+    """What another version or a person wrote is not guessed at (F48, S28)."""
+    desk.store.values[ENTRY_KEY] = stored = '{"version": 99}'
+    with pytest.raises(ConfigurationError, match="left as it is") as caught:
+        withdraw(desk)
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert desk.store.values[ENTRY_KEY] == stored
+    assert desk.posts() == []

@@ -1,0 +1,243 @@
+"""The withdraw operator: what is templated, what it returns, and how its errors reach Airflow."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset
+
+from pacifica_provider.exceptions import (
+    ConfigurationError,
+    OutcomeUnknown,
+    ParameterMismatch,
+    Unreachable,
+    WithdrawalRejected,
+)
+from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
+from pacifica_provider.withdrawals.identity import RunIdentity
+
+if TYPE_CHECKING:
+    from tests.support.desk import Desk
+
+
+def operator(**changes: Any) -> WithdrawSpotAssetOperator:
+    """Return an operator of one SOL."""
+    return WithdrawSpotAssetOperator(**{"task_id": "withdraw", "symbol": "SOL", "amount": "1.00000000", **changes})
+
+
+def test_only_the_order_is_templated() -> None:
+    """Connection, waiting and backfill are not for a DAG run to choose (S08)."""
+    assert WithdrawSpotAssetOperator.template_fields == ("symbol", "amount", "withdrawal_ref")
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    """Each parameter has the default of the documentation, and all are keyword-only."""
+    parameters = inspect.signature(WithdrawSpotAssetOperator.__init__).parameters
+    own = {name: value for name, value in parameters.items() if name not in {"self", "kwargs"}}
+
+    assert {name: value.default for name, value in own.items()} == {
+        "symbol": inspect.Parameter.empty,
+        "amount": inspect.Parameter.empty,
+        "withdrawal_ref": None,
+        "pacifica_conn_id": "pacifica_default",
+        "wait_for_settlement": False,
+        "deferrable": False,
+        "poll_interval": 30,
+        "settlement_timeout": timedelta(hours=24),
+        "allow_backfill": False,
+    }
+    assert {value.kind for value in own.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_making_an_operator_reaches_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DAG file is parsed over and over: no connection is read and nothing is random, so equal ones are equal."""
+    monkeypatch.delenv("AIRFLOW_CONN_PACIFICA_DEFAULT", raising=False)
+    made = [
+        {name: getattr(operator(), name) for name in ("symbol", "amount", "withdrawal_ref", "pacifica_conn_id")}
+        for _ in range(2)
+    ]
+
+    assert made[0] == made[1]
+    assert "hook" not in vars(operator())
+
+
+def test_a_run_withdraws_once_and_returns_the_receipt(desk: Desk) -> None:
+    """The first try posts, every later one returns the same receipt without a request (F38, F53)."""
+    receipt = operator().execute(desk.context())
+    desk.try_number = 2
+    again = operator().execute(desk.context())
+    key = RunIdentity(desk.sandbox.account, desk.dag_id, desk.run_id, "withdraw").idempotency_key()
+
+    assert receipt == again
+    assert receipt["idempotency_key"] == key
+    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+    assert len(desk.posts()) == 1
+
+
+def test_another_connection_is_used_where_it_is_named(desk: Desk) -> None:
+    """``pacifica_conn_id`` names the connection."""
+    account = desk.sandbox.control("POST", "/accounts", {"balances": {"SOL": "5"}})
+    desk.connect("AIRFLOW_CONN_OTHER", login=account["account"], password=account["agent_private_key"])
+    receipt = operator(pacifica_conn_id="other").execute(desk.context())
+
+    assert receipt["account"] == account["account"]
+
+
+def test_each_reference_of_a_run_is_a_withdrawal(desk: Desk) -> None:
+    """Mapped tasks tell theirs apart by reference, not by index (F61)."""
+    receipts = []
+    for index, reference in enumerate(["sweep-SOL", "sweep-rest"]):
+        desk.map_index = index
+        desk.store = type(desk.store)()
+        receipts.append(operator(withdrawal_ref=reference).execute(desk.context()))
+
+    assert len({receipt["idempotency_key"] for receipt in receipts}) == 2
+    assert len(desk.debits()) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"amount": "0"},
+        {"amount": "-1"},
+        {"amount": "1e3"},
+        {"amount": "NaN"},
+        {"amount": 1.5},
+        {"amount": "1 "},
+        {"amount": "1.1234567890123456789"},
+        {"amount": None},
+        {"amount": "{{ params.amount }}"},
+        {"symbol": ""},
+        {"symbol": "S L"},
+        {"symbol": "SÖL"},
+        {"symbol": None},
+        {"withdrawal_ref": ""},
+        {"withdrawal_ref": "é"},
+        {"withdrawal_ref": 7},
+        {"wait_for_settlement": True, "poll_interval": 0},
+        {"wait_for_settlement": True, "poll_interval": -1},
+        {"wait_for_settlement": True, "poll_interval": "30"},
+        {"wait_for_settlement": True, "poll_interval": float("nan")},
+        {"wait_for_settlement": True, "poll_interval": float("inf")},
+        {"wait_for_settlement": True, "poll_interval": True},
+        {"wait_for_settlement": True, "poll_interval": 1e300},
+        {"wait_for_settlement": True, "settlement_timeout": 3600},
+        {"wait_for_settlement": True, "settlement_timeout": None},
+        {"wait_for_settlement": True, "settlement_timeout": timedelta.max},
+    ],
+)
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_bad_input_fails_before_anything_is_sent(desk: Desk, changes: dict[str, Any], deferrable: bool) -> None:
+    """Whatever can fail locally, the waiting included, fails before the POST and without retry (F49, F52, S17)."""
+    with pytest.raises(ConfigurationError, match=r"[Nn]othing was sent") as caught:
+        operator(deferrable=deferrable, **changes).execute(desk.context())
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert desk.posts() == []
+
+
+@pytest.mark.parametrize("symbol", ["sol", "NOSUCH", "KBONK"])
+def test_a_symbol_that_the_exchange_does_not_know_is_its_to_refuse(desk: Desk, symbol: str) -> None:
+    """Lower case is passed through as it is: the exchange is case sensitive and says no, and nothing moved (F24)."""
+    with pytest.raises(WithdrawalRejected, match=f"HTTP 422, code 55: Asset not found: {symbol}") as caught:
+        operator(symbol=symbol).execute(desk.context())
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert desk.debits() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"kind": "status", "status": 400}, WithdrawalRejected),
+        ({"kind": "duplicate_in_progress"}, OutcomeUnknown),
+        ({"kind": "status", "route": "pending", "status": 401}, ConfigurationError),
+    ],
+)
+def test_an_ending_that_a_retry_cannot_help_fails_at_once(
+    desk: Desk, fault: dict[str, Any], kind: type[Exception]
+) -> None:
+    """A refusal, a 409 on the first request and a refused account are final for Airflow (F16, F24, F27)."""
+    desk.fault(**fault)
+    with pytest.raises(AirflowFailException) as caught:
+        operator().execute(desk.context())
+
+    assert isinstance(caught.value, kind)
+
+
+def test_a_409_on_the_first_post_is_unknown_for_ever(desk: Desk) -> None:
+    """The error carries key, order and time; later tries repeat it and send nothing (F16, I4)."""
+    desk.fault("duplicate_in_progress")
+    errors = []
+    for _ in range(3):
+        with pytest.raises(OutcomeUnknown, match="UNKNOWN whether 1 SOL was withdrawn") as caught:
+            operator().execute(desk.context())
+        errors.append(caught.value)
+        desk.try_number += 1
+    (post,) = desk.posts()
+
+    assert {error.idempotency_key for error in errors} == {post["key"]}
+    assert {(error.symbol, error.amount) for error in errors} == {("SOL", "1")}
+    assert {error.submitted_at_ms for error in errors} == {(post["timestamp"],)}
+    assert "adopt" in str(errors[-1])
+
+
+def test_an_unreachable_exchange_is_left_to_airflow_s_retries(desk: Desk) -> None:
+    """Nothing was sent, so the next try may send (F01)."""
+    desk.monkeypatch.setattr("time.sleep", lambda _: None)
+    desk.connect(host="http://127.0.0.1:1")
+    with pytest.raises(Unreachable, match="Nothing was sent") as caught:
+        operator().execute(desk.context())
+    desk.connect()
+    desk.try_number = 2
+
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_drift_between_two_tries_is_a_mismatch(desk: Desk) -> None:
+    """A template that rendered to something else sends nothing; the error speaks of the recorded order (F51)."""
+    operator(amount="1").execute(desk.context())
+    desk.try_number = 2
+    with pytest.raises(ParameterMismatch) as caught:
+        operator(amount="1.01").execute(desk.context())
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert caught.value.amount == "1"
+    assert len(desk.posts()) == 1
+
+
+def test_a_backfill_pays_only_where_it_is_allowed(desk: Desk) -> None:
+    """``allow_backfill`` is off by default (F58)."""
+    desk.run_type = "backfill"
+    with pytest.raises(ConfigurationError, match="allow_backfill=True"):
+        operator().execute(desk.context())
+    receipt = operator(allow_backfill=True).execute(desk.context())
+
+    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+
+
+def test_on_kill_only_says_why_it_does_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """A withdrawal cannot be recalled: no request, no write, one line (F39)."""
+    task = operator()
+    receipt = task.execute(desk.context())
+    stored, posts = dict(desk.store.values), desk.posts()
+    capsys.readouterr()
+    task.on_kill()
+
+    assert "cannot be recalled" in capsys.readouterr().out
+    assert (stored, posts) == (desk.store.values, desk.posts())
+    assert receipt == operator().execute(desk.context())
+
+
+def test_the_receipt_goes_into_the_events_of_its_assets(desk: Desk) -> None:
+    """A DAG scheduled on the asset gets the receipt; a task without outlets needs no events."""
+    asset = Asset("pacifica://withdrawals/SOL")
+    event = type("Event", (), {"extra": {}})()
+    context = desk.context()
+    context["outlet_events"] = {asset: event}
+    receipt = operator(outlets=[asset]).execute(context)
+
+    assert event.extra == receipt

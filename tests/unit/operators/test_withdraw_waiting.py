@@ -1,0 +1,209 @@
+"""The withdraw operator after its receipt: waiting in the task or in the triggerer, and what either may say."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from pacifica_provider.exceptions import PacificaError, SettlementTimeout, Unresolved
+from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
+from pacifica_provider.triggers.events import AlienEventError
+from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
+
+if TYPE_CHECKING:
+    from tests.support.desk import Desk
+
+ROW = {"symbol": "SOL", "batch_nonce": 7, "amount": "0.999", "transaction_id": "5x", "created_at_ms": 1716200000000}
+
+
+def operator(**changes: Any) -> WithdrawSpotAssetOperator:
+    """Return an operator that waits a second."""
+    defaults: dict[str, Any] = {
+        "task_id": "withdraw",
+        "symbol": "SOL",
+        "amount": "1",
+        "wait_for_settlement": True,
+        "deferrable": False,
+        "poll_interval": 0.05,
+        "settlement_timeout": timedelta(seconds=1),
+    }
+    return WithdrawSpotAssetOperator(**{**defaults, **changes})
+
+
+def deferred(desk: Desk, **changes: Any) -> Any:
+    """Run a deferrable operator and return what it defers with, a ``TaskDeferred``."""
+    with pytest.raises(TaskDeferred) as caught:
+        operator(deferrable=True, **changes).execute(desk.context())
+    return caught.value
+
+
+@pytest.mark.parametrize("history_amount", ["net", "gross"])
+def test_waiting_ends_with_the_transaction(desk: Desk, history_amount: str) -> None:
+    """The receipt gains transaction and time, whichever amount the history shows."""
+    desk.sandbox.control("POST", "/options", {"settle_after_s": 0.2, "history_amount": history_amount})
+    receipt = operator(settlement_timeout=timedelta(seconds=5)).execute(desk.context())
+    (debit,) = desk.debits()
+
+    assert (receipt["transaction_id"], receipt["batch_nonce"]) == (debit["transaction_id"], debit["batch_nonce"])
+    assert receipt["settled_at_ms"] >= receipt["submitted_at_ms"]
+    assert receipt["requested_amount"] == "1"
+
+
+def test_a_batch_that_never_settles_is_a_timeout_not_a_failure(desk: Desk) -> None:
+    """The error says accepted, which, and what was last seen; Airflow may retry, and nothing posts again (F78)."""
+    with pytest.raises(SettlementTimeout, match="WAS accepted") as caught:
+        operator(settlement_timeout=timedelta(seconds=0.2)).execute(desk.context())
+    (debit,) = desk.debits()
+
+    assert not isinstance(caught.value, AirflowFailException)
+    assert "last seen: queued in Pacifica's pending list" in str(caught.value)
+    assert caught.value.batch_nonces == (debit["batch_nonce"],)
+    assert (caught.value.symbol, caught.value.amount) == ("SOL", "1")
+    assert caught.value.idempotency_key == debit["idempotency_key"]
+
+
+def test_a_retry_after_a_timeout_waits_on(desk: Desk) -> None:
+    """It recalls the receipt and waits again, without a request to withdraw (F78)."""
+    with pytest.raises(SettlementTimeout):
+        operator(settlement_timeout=timedelta(0)).execute(desk.context())
+    desk.sandbox.control("POST", "/settle")
+    desk.try_number = 2
+    receipt = operator().execute(desk.context())
+
+    assert receipt["transaction_id"]
+    assert len(desk.posts()) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_failing_looks_do_not_end_the_waiting(desk: Desk, status: int) -> None:
+    """A GET that fails is repeated until the time is up (F79)."""
+    desk.sandbox.control("POST", "/options", {"settle_after_s": 0})
+    desk.sandbox.control(
+        "POST", "/faults", {"route": "pending", "kind": "status", "status": status, "count": 3, "skip": 1}
+    )
+    receipt = operator(settlement_timeout=timedelta(seconds=5)).execute(desk.context())
+
+    assert receipt["transaction_id"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_whatever_the_looks_come_to_the_withdrawal_is_said_to_be_accepted(desk: Desk, status: int) -> None:
+    """After the receipt no error may read as if nothing had happened, not even one of the connection (F78, F79)."""
+    desk.sandbox.control(
+        "POST", "/faults", {"route": "pending", "kind": "status", "status": status, "count": None, "skip": 1}
+    )
+    with pytest.raises(PacificaError, match="WAS accepted") as caught:
+        operator(settlement_timeout=timedelta(seconds=0.2)).execute(desk.context())
+
+    assert caught.value.batch_nonces == (desk.debits()[0]["batch_nonce"],)
+    assert f"HTTP {status}" in str(caught.value)
+
+
+def test_a_row_without_a_transaction_is_not_settled(desk: Desk) -> None:
+    """In the history, but without an id yet: the timeout says so (F82)."""
+    desk.sandbox.control("POST", "/options", {"settle_after_s": 0, "transaction_id_delay_s": 3600})
+    with pytest.raises(SettlementTimeout, match="without a transaction id yet"):
+        operator(settlement_timeout=timedelta(seconds=0.2)).execute(desk.context())
+
+
+def test_the_deferral_carries_what_the_triggerer_needs_and_no_secret(desk: Desk) -> None:
+    """Connection id, symbol, nonce, gross amount and an absolute end; and it survives Airflow's database (F49, S06)."""
+    before = time.time()
+    task = deferred(desk, settlement_timeout=timedelta(hours=2), poll_interval=20)
+    (debit,) = desk.debits()
+    path, arguments = task.trigger.serialize()
+
+    assert isinstance(task.trigger, WithdrawalBatchTrigger)
+    assert path == "pacifica_provider.triggers.withdrawal.WithdrawalBatchTrigger"
+    assert arguments == json.loads(json.dumps(arguments))
+    assert arguments["pacifica_conn_id"] == "pacifica_default"
+    assert (arguments["symbol"], arguments["batch_nonce"], arguments["amount"]) == ("SOL", debit["batch_nonce"], "1")
+    assert 7195 < arguments["end_time"] - before < 7205
+    assert arguments["poll_interval"] == 20
+    assert desk.sandbox.agent_private_key not in json.dumps(arguments)
+    assert WithdrawalBatchTrigger(**arguments).serialize() == (path, arguments)
+
+
+def test_the_deferral_resumes_with_the_receipt(desk: Desk) -> None:
+    """Method and receipt go along, and Airflow's own timeout is a back-stop behind the trigger's (F43)."""
+    task = deferred(desk, settlement_timeout=timedelta(hours=2), poll_interval=20)
+    recalled = operator(wait_for_settlement=False).execute(desk.context())
+
+    assert task.method_name == "execute_complete"
+    assert task.kwargs == {"receipt": recalled}
+    assert timedelta(hours=2) < task.timeout <= timedelta(hours=2, minutes=2)
+
+
+def test_a_task_that_does_not_wait_does_not_defer(desk: Desk) -> None:
+    """``deferrable`` alone means nothing."""
+    receipt = operator(wait_for_settlement=False, deferrable=True).execute(desk.context())
+
+    assert "transaction_id" not in receipt
+
+
+def test_the_event_and_the_receipt_finish_the_task(desk: Desk) -> None:
+    """The row's transaction and time join the receipt as it was."""
+    receipt = {"symbol": "SOL", "batch_nonce": 7, "requested_amount": "1"}
+    done = operator().execute_complete(desk.context(), {"status": "settled", "row": ROW}, receipt=receipt)
+
+    assert done == {**receipt, "transaction_id": "5x", "settled_at_ms": 1716200000000}
+
+
+def test_templates_that_changed_while_deferred_change_nothing(desk: Desk) -> None:
+    """On resume everything is rendered anew; only the event and the receipt count, and nothing is looked up."""
+    receipt = deferred(desk).kwargs["receipt"]
+    desk.connect(host="http://127.0.0.1:1", password=None)
+    other = operator(symbol="BTC", amount="99", withdrawal_ref="other", pacifica_conn_id="nowhere")
+    done = other.execute_complete(desk.context(), {"status": "settled", "row": ROW}, receipt=receipt)
+
+    assert done == {**receipt, "transaction_id": "5x", "settled_at_ms": 1716200000000}
+    assert len(desk.posts()) == 1
+
+
+def test_a_lost_receipt_is_read_from_the_record(desk: Desk) -> None:
+    """``dag.test()`` loses what was deferred with: symbol and nonce of the event find it in the store."""
+    receipt = deferred(desk).kwargs["receipt"]
+    row = {**ROW, "batch_nonce": receipt["batch_nonce"]}
+    done = operator().execute_complete(desk.context(), {"status": "settled", "row": row})
+
+    assert done == {**receipt, "transaction_id": "5x", "settled_at_ms": 1716200000000}
+    with pytest.raises(Unresolved, match="Nothing was sent"):
+        operator().execute_complete(desk.context(), {"status": "settled", "row": {**row, "batch_nonce": 10**9}})
+
+
+def test_a_timeout_of_the_trigger_is_no_failed_withdrawal(desk: Desk) -> None:
+    """The task fails in a way that a retry waits on from (F78)."""
+    event = {"status": "timeout", "withdrawal": "1 SOL in batch 7", "last_seen": "queued"}
+    with pytest.raises(SettlementTimeout, match=r"1 SOL in batch 7 WAS accepted .*last seen: queued") as caught:
+        operator().execute_complete(desk.context(), event, receipt={})
+
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {},
+        {"status": None},
+        {"status": "success", "row": ROW},
+        {"status": "error", "message": "boom"},
+        {"status": "settled"},
+        {"status": "settled", "row": None},
+        {"status": "settled", "row": "5x"},
+        {"status": "settled", "row": {**ROW, "transaction_id": None}},
+        {"status": "settled", "row": {**ROW, "transaction_id": ""}},
+        {"row": ROW},
+        "settled",
+        ["settled"],
+    ],
+)
+def test_an_event_that_is_not_understood_is_no_success(desk: Desk, event: Any) -> None:
+    """None, an unknown status, or settled without proof raises (F80)."""
+    with pytest.raises(AlienEventError, match="does not show where the withdrawal stands"):
+        operator().execute_complete(desk.context(), event, receipt={"symbol": "SOL"})

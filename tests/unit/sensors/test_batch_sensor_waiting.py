@@ -1,0 +1,139 @@
+"""The sensor's ways of waiting: rescheduled, deferred, timed out, skipped; and what it says then."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from pacifica_provider.exceptions import SettlementTimeout
+from pacifica_provider.sensors import withdrawal
+from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
+from pacifica_provider.triggers.events import AlienEventError
+from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
+
+if TYPE_CHECKING:
+    from tests.support.desk import Desk
+
+ROW = {"symbol": "SOL", "batch_nonce": 7, "amount": "1", "transaction_id": "5x", "created_at_ms": 1716200000000}
+
+
+def sensor(nonce: Any, **changes: Any) -> WithdrawalBatchSensor:
+    """Return a sensor that pokes often and not for long."""
+    defaults = {"task_id": "wait", "symbol": "SOL", "batch_nonce": nonce, "amount": "1", "poke_interval": 0.05}
+    return WithdrawalBatchSensor(**{**defaults, "timeout": 5, **changes})
+
+
+def withdrawn(desk: Desk, amount: str = "1") -> int:
+    """Withdraw elsewhere and return the nonce."""
+    return int(desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": amount})["batch_nonce"])
+
+
+def settle(desk: Desk, **options: Any) -> None:
+    """Settle what is pending."""
+    desk.sandbox.control("POST", "/options", options)
+    desk.sandbox.control("POST", "/settle")
+
+
+def test_a_timeout_skips_with_soft_fail(desk: Desk) -> None:
+    """Airflow's option holds, and the reason says what was last seen (F78)."""
+    nonce = withdrawn(desk)
+    with pytest.raises(AirflowSkipException, match="Last seen: queued in Pacifica's pending list"):
+        sensor(nonce, timeout=0.1, soft_fail=True).execute(desk.context())
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_reschedule_frees_the_worker_until_the_timeout(desk: Desk, soft_fail: bool) -> None:
+    """Not done: come back after the interval. Too long ago: time out, with the last state seen (F78)."""
+    nonce = withdrawn(desk)
+    waiting = sensor(nonce, mode="reschedule", poke_interval=30, timeout=60, soft_fail=soft_fail)
+    now = datetime.now(timezone.utc)
+    with pytest.raises(AirflowRescheduleException) as again:
+        waiting.execute(desk.context())
+    desk.rescheduled_at = now - timedelta(seconds=61)
+    with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout, match="Last seen: queued"):
+        waiting.execute(desk.context())
+
+    assert timedelta(seconds=29) < again.value.reschedule_date - now < timedelta(seconds=35)
+
+
+def test_a_withdrawal_in_neither_list_for_too_long_fails(desk: Desk) -> None:
+    """A nonce that the exchange does not know never settles, so the sensor does not wait a day for it (F75)."""
+    desk.monkeypatch.setattr(withdrawal, "NOT_SEEN_GRACE_S", 0.1)
+    with pytest.raises(AirflowSensorTimeout, match="has been in neither of Pacifica's lists"):
+        sensor(10**6).execute(desk.context())
+
+
+def test_the_grace_begins_anew_once_it_was_seen(desk: Desk) -> None:
+    """Only the time that it is in neither list without a break counts (F75)."""
+    desk.monkeypatch.setattr(withdrawal, "NOT_SEEN_GRACE_S", 0.3)
+    desk.sandbox.control("POST", "/options", {"settle_gap_s": 3600})
+    nonce = withdrawn(desk)
+    waiting = sensor(nonce)
+    for route in ("unknown", "queued", "unknown", "queued"):
+        waiting.batch_nonce = nonce if route == "queued" else 10**6
+        assert not waiting.poke(desk.context()).is_done
+        time.sleep(0.2)
+    settle(desk)
+    assert not waiting.poke(desk.context()).is_done
+    time.sleep(0.35)
+    with pytest.raises(AirflowSensorTimeout, match="in neither"):
+        waiting.poke(desk.context())
+
+
+def test_deferring_carries_what_the_triggerer_needs(desk: Desk) -> None:
+    """Connection id, symbol, nonce as integer, canonical amount and an absolute end; Airflow's timeout is behind it."""
+    nonce = withdrawn(desk)
+    began = datetime.now(timezone.utc).timestamp()
+    with pytest.raises(TaskDeferred) as caught:
+        sensor(str(nonce), amount="1.00", deferrable=True, timeout=3600, poke_interval=20).execute(desk.context())
+    _, arguments = caught.value.trigger.serialize()
+
+    assert isinstance(caught.value.trigger, WithdrawalBatchTrigger)
+    assert (arguments["symbol"], arguments["batch_nonce"], arguments["amount"]) == ("SOL", nonce, "1")
+    assert (arguments["pacifica_conn_id"], arguments["poll_interval"]) == ("pacifica_default", 20)
+    assert 3595 < arguments["end_time"] - began < 3605
+    assert caught.value.method_name == "execute_complete"
+    assert timedelta(seconds=3600) < caught.value.timeout <= timedelta(seconds=3720)
+    assert arguments == json.loads(json.dumps(arguments))
+
+
+def test_deferring_without_an_amount_waits_for_any(desk: Desk) -> None:
+    """The amount is optional all the way."""
+    nonce = withdrawn(desk)
+    with pytest.raises(TaskDeferred) as caught:
+        sensor(nonce, amount=None, deferrable=True).execute(desk.context())
+
+    assert caught.value.trigger.serialize()[1]["amount"] is None
+
+
+def test_the_event_finishes_the_sensor(desk: Desk) -> None:
+    """Its row is the result, whatever the templates have become meanwhile."""
+    assert sensor("None", symbol="BTC").execute_complete(desk.context(), {"status": "settled", "row": ROW}) == ROW
+
+
+@pytest.mark.parametrize("event", [None, {}, {"status": "done", "row": ROW}, {"status": "settled", "row": {}}])
+def test_an_event_that_is_not_understood_is_no_success(desk: Desk, event: Any) -> None:
+    """None, an unknown status, or settled without proof raises (F80)."""
+    with pytest.raises(AlienEventError):
+        sensor(7).execute_complete(desk.context(), event)
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_timeout_of_the_trigger_is_a_sensor_s_timeout(desk: Desk, soft_fail: bool) -> None:
+    """Airflow never retries it, and skips where the sensor was told to (F78)."""
+    event = {"status": "timeout", "withdrawal": "1 SOL in batch 7", "last_seen": "queued"}
+    waiting = sensor(7, soft_fail=soft_fail)
+    with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
+        waiting.resume_execution("execute_complete", {"event": event}, desk.context())
+    with pytest.raises(SettlementTimeout, match="last seen: queued"):
+        waiting.execute_complete(desk.context(), event)
