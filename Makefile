@@ -3,6 +3,8 @@
 
 AIRFLOW ?= 3.3
 PYTHON ?= python3
+WORLDS ?= 20000
+MINUTES ?= 10
 VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 PY := $(VENV)/bin/python
@@ -15,7 +17,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui constraints clean
+.PHONY: help setup demo test lint ui bench simulate mutants chaos constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,18 @@ test: $(STAMP) ## the whole suite, with branch coverage (ARGS='-k word' for a pa
 
 lint: $(STAMP) ## ruff, mypy --strict, docstring coverage, pre-commit's hooks
 	@PY=$(PY) exec dev/lint.sh
+
+bench: $(STAMP) ## every figure beside a peer's -> bench/results.json, docs/performance.md (ARGS='--only signing')
+	@exec $(PY) -m dev.bench $(ARGS)
+
+simulate: $(STAMP) ## the protocol in WORLDS seeded worlds of faults
+	@exec $(PY) -m dev.simulate --worlds $(WORLDS)
+
+mutants: $(STAMP) ## break the protocol on purpose: every check must notice (12 min)
+	@exec $(PY) -m dev.mutants $(ARGS)
+
+chaos: $(STAMP) ## a real Airflow under random kills and faults for MINUTES, then the ledger
+	@exec $(PY) -m dev.chaos --minutes $(MINUTES) $(ARGS)
 
 constraints: $(STAMP) ## compile constraints/ anew (UPGRADE=1: to the newest versions)
 	@dev/constraints.sh $(VENV)/bin/uv 3.3 $(if $(UPGRADE),--upgrade)

@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=()
 check() {
-    "$PY" -m "$@" || failed+=("$1 $2")
+    "$PY" -m "$@" || failed+=("$*")
 }
 
 check ruff check .
