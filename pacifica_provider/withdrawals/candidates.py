@@ -80,6 +80,21 @@ def adoptable(record: Record, rows: Sequence[Row], readings: Sequence[Reading], 
     return rows[0] if attempt_of(rows[0], record.unanswered, skew_ms=skew_ms) else None
 
 
+def other_amounts(record: Record, reading: Reading, *, skew_ms: int) -> tuple[Row, ...]:
+    """Return the rows of our symbol, since the record's birth, whose amount is not ours; history amounts as listed."""
+    settled = [
+        Row(row.batch_nonce, row.amount, None, row.created_at_ms, row.transaction_id)
+        for row in reading.history
+        if row.symbol == record.order.symbol
+    ]
+    ours = {(row.batch_nonce, row.created_at_ms) for row in _matching(record.order, reading)}
+    return tuple(
+        row
+        for row in (*pending_rows(record.order.symbol, reading.pending), *settled)
+        if row.created_at_ms >= record.since_ms - skew_ms and (row.batch_nonce, row.created_at_ms) not in ours
+    )
+
+
 def attempt_of(row: Row, attempts: Iterable[Attempt], *, skew_ms: int) -> Attempt | None:
     """Return the first attempt in whose window the row was created, clocks differing by at most ``skew_ms``."""
     for attempt in attempts:

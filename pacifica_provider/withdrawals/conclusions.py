@@ -14,7 +14,7 @@ from pacifica_provider.api.outcomes import Accepted, Duplicate, Outcome, Rejecte
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, Unreachable
 from pacifica_provider.exceptions import Throttled as ThrottledError
 from pacifica_provider.withdrawals import crashpoints
-from pacifica_provider.withdrawals.candidates import Reading, adoptable, candidates
+from pacifica_provider.withdrawals.candidates import Reading, adoptable, candidates, other_amounts
 from pacifica_provider.withdrawals.claims import Claims
 from pacifica_provider.withdrawals.decisions import receipt_of
 from pacifica_provider.withdrawals.intents import Journal, OvertakenError, StoreUnavailableError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RECEIPT_WRITES = 3
+_SHOWN_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,28 @@ class Conclusions:
         return self.claims.rejected(record, record.attempts[-1])
 
     def wiped(self, record: Record) -> PacificaError | None:
-        """End a try whose record was wiped if the lists show its like; ``None`` if they do not."""
-        rows = self.claimed(record, lambda: self.rows_now(record))
-        return self._remembered(record, "Airflow's record of earlier tries was wiped", rows) if rows else None
+        """
+        End a try whose record was wiped, if the lists show what an earlier try may have ordered; else ``None``.
+
+        While the key is remembered, the exchange itself refuses another order under it. After that, an amount that has
+        drifted since would be paid beside the first, so any amount counts.
+        """
+        wiped = "Airflow's record of earlier tries was wiped"
+        reading = self.claimed(record, lambda: self._observer.reading(record))
+        if rows := candidates(record, [reading], skew_ms=self._policy.skew_ms):
+            return self._remembered(record, wiped, rows)
+        if record.reposted or self._around.now_ms() - record.since_ms <= self._policy.key_trust_ms:
+            return None
+        others = other_amounts(record, reading, skew_ms=self._policy.skew_ms)
+        if not others:
+            return None
+        listed = "; ".join(str(row) for row in others[:_SHOWN_ROWS])
+        return self._remembered(
+            record,
+            f"{wiped}, and since the run began other amounts of {record.order.symbol} were withdrawn, one of which may "
+            f"be what an earlier try ordered ({listed})",
+            (),
+        )
 
     def unknown(self, record: Record, reason: str) -> PacificaError:
         """Remember that the outcome is unknown, with the rows as far as they can be read now."""
