@@ -106,8 +106,15 @@ class PacificaHook(BaseHook):
                 return sight(tracked, pending, (), None)
             if fee is None and tracked.amount is not None:
                 fee = self._reader.bridge_parameters(tracked.symbol).withdrawal_fee
-            history = self._reader.withdrawal_history(enough=lambda row: matches(tracked, row, fee)).rows
-            return sight(tracked, pending, history, fee)
+            found = False
+
+            def past_it(row: SettledWithdrawal) -> bool:
+                nonlocal found
+                ours = matches(tracked, row, fee)
+                found = found or ours
+                return found and not ours  # an equal row may follow on the next page
+
+            return sight(tracked, pending, self._reader.withdrawal_history(enough=past_it).rows, fee)
 
     def withdraw_spot_asset(
         self,

@@ -35,6 +35,7 @@ def run_in_loop(steps: Steps[Any]) -> Any:
     """Drive an endpoint as the triggerer does."""
 
     async def run() -> Any:
+        """Drive it within the loop."""
         async with HttpxTransport(timeout_s=3) as transport:
             return await run_async(steps, transport)
 
@@ -193,3 +194,21 @@ def test_a_long_history_is_read_whole(run: Callable[[Steps[Any]], Any], sandbox:
     rows = run(Endpoints(sandbox.base_url, sandbox.account).history()).rows
 
     assert sorted(row.amount for row in rows) == list(range(1, 31))
+
+
+@BOTH
+@pytest.mark.parametrize("data", [None, [], "account", {"spot_balances": None}, {"spot_balances": [{"symbol": "SOL"}]}])
+def test_an_account_that_is_none_is_unreachable(run: Callable[[Steps[Any]], Any], data: object) -> None:
+    """Balances that cannot be read are not taken for none."""
+    body = json.dumps({"success": True, "data": data}).encode()
+    with RawServer(answer(body)) as server, pytest.raises(Unreachable, match="cannot be read"):
+        run(Endpoints(server.url, ACCOUNT).spot_balances())
+
+
+def test_the_blocking_client_has_a_method_for_each_read(sandbox: Sandbox) -> None:
+    """What the endpoints offer is there without knowing of steps and transports."""
+    client = PacificaClient(Endpoints(sandbox.base_url, sandbox.account), RequestsTransport(timeout_s=3))
+
+    assert [*client.pending_withdrawals().rows, *client.withdrawal_history().rows] == []
+    assert {asset.symbol for asset in client.spot_assets()} == {row.symbol for row in client.spot_balances()}
+    assert client.bridge_parameters("BTC").decimals == 8

@@ -6,8 +6,10 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
+import time
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from pacifica_provider.api.outcomes import Accepted, Answer, TransportFailure, classify
 from pacifica_provider.api.transports import CERTIFICATE_REFUSED, HttpRequest
-from tests.support.raw_server import RawServer, answer, say
+from tests.support.raw_server import RawServer, answer, drip, say
 from tests.support.senders import SENDERS, Sender, by_requests, get, post
 
 if TYPE_CHECKING:
@@ -193,3 +195,35 @@ def test_a_bad_record_after_delivery_is_no_certificate_problem(authority: tuple[
 
     assert TransportFailure("TLS failed") == result
     assert server.requests[0].endswith(b"signed")
+
+
+@BOTH
+def test_a_drip_over_tls_ends_with_the_deadline(send: Sender, authority: tuple[trustme.CA, str]) -> None:
+    """The deadline cuts an encrypted connection as well, and nothing of what was read is taken for an answer (F08)."""
+    issuer, file = authority
+    closed = threading.Event()
+    script = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", every_s=0.05, closed=closed)
+    with RawServer(script, context=tls(issuer.issue_cert("localhost")), host="localhost") as server:
+        began = time.monotonic()
+        result = send(get(server.url), ca_file=file, timeout_s=0.5)
+        took_s = time.monotonic() - began
+
+        assert closed.wait(2)
+    assert result == TransportFailure("deadline passed")
+    assert took_s < 2
+
+
+def test_a_connection_made_too_late_carries_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where resolving the name takes all the time there is, nothing is sent any more (F01)."""
+    resolve = socket.getaddrinfo
+
+    def slowly(*arguments: Any, **more: Any) -> Any:
+        time.sleep(0.4)
+        return resolve(*arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    with RawServer(answer()) as server:
+        result = by_requests(post(server.url), timeout_s=0.2)
+
+    assert result == TransportFailure("deadline passed")
+    assert server.requests == []

@@ -86,6 +86,7 @@ def test_the_triggerer_keeps_its_connection() -> None:
     """Its GETs are many and free to repeat, so one connection serves them all."""
 
     async def thrice(url: str) -> None:
+        """Send three requests through one transport."""
         async with HttpxTransport(timeout_s=3) as transport:
             for _ in range(3):
                 assert isinstance(await transport(get(url)), Answer)

@@ -46,7 +46,7 @@ def test_two_hundred_triggers_cost_what_one_costs(sandbox: Sandbox) -> None:
     assert [event["row"]["batch_nonce"] for event in events] == [receipt["batch_nonce"] for receipt in receipts]
     assert requests(sandbox)["history"] <= 4
     assert requests(sandbox)["pending"] <= 6
-    assert requests(sandbox)["bridge_parameters"] == 0
+    assert requests(sandbox)["bridge_parameters"] <= 1
 
 
 @pytest.mark.usefixtures("no_push")

@@ -1,0 +1,82 @@
+"""The example DAGs: parsed by Airflow without errors, without a connection and without the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARSE = """
+import json, sys
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        raise RuntimeError(f"parsing reaches for the network: {event} {arguments}")
+sys.addaudithook(hook)
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ModuleNotFoundError:  # Airflow 3.1
+    from airflow.models.dagbag import DagBag
+bag = DagBag(dag_folder=sys.argv[1])
+tasks = {
+    dag_id: {task.task_id: [task.task_type, sorted(task.downstream_task_ids)] for task in dag.tasks}
+    for dag_id, dag in bag.dags.items()
+}
+print("PARSED" + json.dumps([bag.import_errors, tasks]))
+"""
+EXPECTED = {
+    "example_withdraw": {
+        "withdraw": ["WithdrawSpotAssetOperator", ["wait_until_settled"]],
+        "wait_until_settled": ["WithdrawalBatchSensor", []],
+    },
+    "example_withdraw_deferrable": {"withdraw_and_wait": ["WithdrawSpotAssetOperator", []]},
+    "example_withdraw_mapped": {"withdraw": ["WithdrawSpotAssetOperator", []]},
+}
+
+
+def parse(folder: Path, home: Path) -> Any:
+    """Parse a folder of DAGs in a process of its own; return import errors and tasks."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=home,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("PARSED")]
+    assert lines, done.stdout + done.stderr
+    return json.loads(lines[0].removeprefix("PARSED"))
+
+
+def test_the_examples_parse_without_a_connection_or_the_network(tmp_path: Path) -> None:
+    """Each documented example is a DAG with its tasks, and a failing import would show."""
+    errors, tasks = parse(ROOT / "dags_examples", tmp_path)
+
+    assert errors == {}
+    assert {name: tasks.get(name) for name in EXPECTED} == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import no_such_module", "no_such_module"),
+        ("import socket; socket.create_connection(('127.0.0.1', 9))", "network"),
+    ],
+)
+def test_a_bad_dag_file_would_be_noticed(tmp_path: Path, text: str, says: str) -> None:
+    """A missing module, or a connection at parse time, is an import error."""
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "bad.py").write_text(f"from airflow.sdk import DAG\n{text}\nDAG('bad')\n")
+    errors, _ = parse(folder, tmp_path)
+
+    assert says in json.dumps(errors)
