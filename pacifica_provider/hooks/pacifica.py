@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import time
 import uuid
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
-from pacifica_provider.api.amounts import canonical_text, difference
 from pacifica_provider.exceptions import ConfigurationError, KeyMaterialError, Retryable, Unresolved
 from pacifica_provider.hooks.failures import failing_without_retry
 from pacifica_provider.hooks.settings import ConnectionSettings
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
     from pacifica_provider.api.client import PacificaClient
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
-    from pacifica_provider.hooks.run import TaskRun
-    from pacifica_provider.withdrawals.look import Surroundings
-    from pacifica_provider.withdrawals.records import StoredReceipt
     from pacifica_provider.withdrawals.tracking import Sighting, Tracked
 
 
@@ -136,16 +130,18 @@ class PacificaHook(BaseHook):
         :raises PacificaError: one of ``pacifica_provider.exceptions``. Those that a retry cannot help are an
             ``AirflowFailException`` as well.
         """
-        from pacifica_provider.hooks.run import TaskRun
+        from pacifica_provider.hooks.receipts import receipt_json
+        from pacifica_provider.hooks.run import TaskRun, surroundings
         from pacifica_provider.withdrawals.identity import Order
         from pacifica_provider.withdrawals.look import Policy
         from pacifica_provider.withdrawals.submit import Submission
 
         with failing_without_retry():
-            order = Order.parse(symbol, amount)
             run = TaskRun.from_context(context)
-            settings = self.settings
-            identity = run.identity(settings.account, settings.idempotency_scope, withdrawal_ref)
+            with run.speaking_for_this_try():
+                order = Order.parse(symbol, amount)
+                settings = self.settings
+                identity = run.identity(settings.account, settings.idempotency_scope, withdrawal_ref)
             self.log.info(
                 "Pacifica %s, account %s, scope %r: %s for this run, idempotency key %s",
                 settings.environment,
@@ -156,7 +152,7 @@ class PacificaHook(BaseHook):
             )
 
             def unlock() -> PacificaClient:
-                _refuse_backfill(run, allow_backfill=allow_backfill)
+                run.refuse_backfill(allow_backfill=allow_backfill)
                 settings.check_limit(order)
                 return self._client(self._signer())
 
@@ -166,9 +162,9 @@ class PacificaHook(BaseHook):
                 reader=self._reader,
                 unlock=unlock,
                 policy=Policy(key_trust_ms=settings.key_trust_ms),
-                around=self._surroundings(),
+                around=surroundings(self.log.info),
             ).run(identity, order, settings.base_url)
-            return self._receipt(receipt, order.symbol, identity.idempotency_key())
+            return receipt_json(receipt, settings, order.symbol, identity.idempotency_key())
 
     def recorded_receipt(self, context: Mapping[str, Any], symbol: str, batch_nonce: int) -> dict[str, Any]:
         """
@@ -176,6 +172,7 @@ class PacificaHook(BaseHook):
 
         :raises Unresolved: if it is not there or cannot be read; a retry of the task recalls or settles it.
         """
+        from pacifica_provider.hooks.receipts import receipt_json
         from pacifica_provider.hooks.run import TaskRun
         from pacifica_provider.withdrawals.intents import Journal, StoreUnavailableError
 
@@ -186,7 +183,7 @@ class PacificaHook(BaseHook):
         for record in entry.records.values() if entry else ():
             receipt = record.receipt
             if receipt is not None and (record.order.symbol, receipt.batch_nonce) == (symbol, batch_nonce):
-                return self._receipt(receipt, symbol, record.key)
+                return receipt_json(receipt, self.settings, symbol, record.key)
         raise Unresolved(
             f"The withdrawal of {symbol} in batch {batch_nonce} is on chain, but its receipt cannot be read from "
             "Airflow's store. Nothing was sent; a retry recalls it."
@@ -263,32 +260,6 @@ class PacificaHook(BaseHook):
             )
         return signer
 
-    def _surroundings(self) -> Surroundings:
-        from pacifica_provider.withdrawals.look import Surroundings
-
-        return Surroundings(
-            now_ms=lambda: time.time_ns() // 1_000_000,
-            sleep_s=time.sleep,
-            new_id=lambda: uuid.uuid4().hex,
-            jitter=random.random,
-            log=self.log.info,
-        )
-
-    def _receipt(self, receipt: StoredReceipt, symbol: str, key: str) -> dict[str, Any]:
-        fee, gross = receipt.fee_amount, receipt.requested_amount
-        return {
-            "account": self.settings.account,
-            "environment": self.settings.environment,
-            "symbol": symbol,
-            "batch_nonce": receipt.batch_nonce,
-            "requested_amount": canonical_text(gross),
-            "fee_amount": None if fee is None else canonical_text(fee),
-            "net_amount": None if fee is None else canonical_text(difference(gross, fee)),
-            "idempotency_key": key,
-            "submitted_at_ms": receipt.submitted_at_ms,
-            "adopted": receipt.adopted,
-        }
-
 
 class _Unshown:
     """Holds Airflow's connection, whose own ``repr`` shows the password to whatever prints locals."""
@@ -297,11 +268,3 @@ class _Unshown:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-
-
-def _refuse_backfill(run: TaskRun, *, allow_backfill: bool) -> None:
-    if run.run_type == "backfill" and not allow_backfill:
-        raise ConfigurationError(
-            "This run belongs to a backfill, and a backfill pays once for every date it creates. Nothing was sent. "
-            "If that is meant, set allow_backfill=True."
-        )

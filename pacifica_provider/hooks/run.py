@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import time
+import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +14,10 @@ from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.hooks.stores import store_for
 from pacifica_provider.withdrawals.conclusions import RunFacts
 from pacifica_provider.withdrawals.identity import RunIdentity
+from pacifica_provider.withdrawals.look import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pacifica_provider.withdrawals.intents import IntentStore
 
@@ -75,8 +80,47 @@ class TaskRun:
     def facts(self, withdrawal_ref: str | None) -> RunFacts:
         """Return what the protocol needs to know of this try."""
         return RunFacts(
-            never_ran_before=self.try_number <= 1 and self.clear_number == 0,
+            never_ran_before=self.never_ran_before,
             run_after_ms=self.run_after_ms,
             mapped=self.map_index >= 0,
             case_command=case_command(self.dag_id, self.run_id, self.task_id, self.map_index, withdrawal_ref),
+            cleared=self.clear_number > 0,
         )
+
+    @property
+    def never_ran_before(self) -> bool:
+        """Whether this is the first try of a run that was never cleared."""
+        return self.try_number <= 1 and self.clear_number == 0
+
+    def refuse_backfill(self, *, allow_backfill: bool) -> None:
+        """Raise ``ConfigurationError`` where a backfill would pay without having been allowed to."""
+        if self.run_type == "backfill" and not allow_backfill:
+            raise ConfigurationError(
+                "This run belongs to a backfill, and a backfill pays once for every date it creates. Nothing was "
+                "sent. If that is meant, set allow_backfill=True."
+            )
+
+    @contextmanager
+    def speaking_for_this_try(self) -> Iterator[None]:
+        """Let what is refused before the record is read say that earlier tries are another matter."""
+        try:
+            yield
+        except ConfigurationError as error:
+            if self.never_ran_before:
+                raise
+            command = case_command(self.dag_id, self.run_id, self.task_id, self.map_index)
+            raise type(error)(
+                f"{error} That is said of this try alone: an earlier one may have sent the withdrawal. See what is on "
+                f"record with:\n{command}"
+            ) from None
+
+
+def surroundings(log: Callable[[str], None]) -> Surroundings:
+    """Return the real world: wall clock, sleep, random ids and jitter."""
+    return Surroundings(
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        sleep_s=time.sleep,
+        new_id=lambda: uuid.uuid4().hex,
+        jitter=random.random,
+        log=log,
+    )

@@ -1,0 +1,193 @@
+"""The WebSocket: it makes waiting quick and cheap, proves nothing, and is never needed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pacifica_provider.triggers import push
+from tests.unit.triggers.bench import (
+    connected,
+    options,
+    pay,
+    requests,
+    settle,
+    sockets,
+    start,
+    trigger,
+    until,
+    watchers,
+    web_socket,
+)
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox import Sandbox
+
+
+def test_a_push_wakes_within_a_second_and_slows_the_polling(sandbox: Sandbox) -> None:
+    """With a healthy socket a short interval is not used up, and the event follows the settlement at once."""
+    receipt = pay(sandbox)
+
+    async def wait() -> tuple[int, float]:
+        (task,) = start(trigger(receipt, poll_interval=0.05))
+        await connected(sandbox)
+        before = requests(sandbox)["pending"]
+        await asyncio.sleep(1)
+        polls = requests(sandbox)["pending"] - before
+        settled_at = time.monotonic()
+        settle(sandbox)
+        await task
+        return polls, time.monotonic() - settled_at
+
+    polls, took_s = asyncio.run(wait())
+
+    assert polls == 0
+    assert took_s < 1
+
+
+def test_a_push_without_a_history_row_is_no_proof(sandbox: Sandbox) -> None:
+    """Told that its batch is confirmed, the watcher looks, sees it pending, and waits on."""
+    receipt = pay(sandbox)
+
+    async def wait() -> tuple[int, bool]:
+        (task,) = start(trigger(receipt))
+        watcher = await connected(sandbox)
+        before = requests(sandbox)["pending"]
+        watcher._confirmed(("SOL", receipt["batch_nonce"]))
+        await asyncio.sleep(0.4)
+        looks, done = requests(sandbox)["pending"] - before, task.done()
+        settle(sandbox)
+        await task
+        return looks, done
+
+    looks, done = asyncio.run(wait())
+
+    assert looks >= 1
+    assert not done
+
+
+def test_a_history_that_lags_behind_the_push_is_looked_at_again_soon(sandbox: Sandbox) -> None:
+    """The lists may be late; two seconds of looks follow a push, not one look and a minute of waiting."""
+    receipt = pay(sandbox)
+    options(sandbox, settle_gap_s=0.7)
+
+    async def wait() -> float:
+        (task,) = start(trigger(receipt))
+        watcher = await connected(sandbox)
+        web_socket(sandbox, "silence")
+        settle(sandbox)
+        watcher._confirmed(("SOL", receipt["batch_nonce"]))
+        begun = time.monotonic()
+        await task
+        return time.monotonic() - begun
+
+    assert 0.5 < asyncio.run(wait()) < 3
+
+
+def test_a_push_of_somebody_elses_batch_costs_nothing(sandbox: Sandbox) -> None:
+    """Other withdrawals of a busy account do not make the watcher look."""
+    receipt, other = pay(sandbox), pay(sandbox, "2")
+
+    async def wait() -> int:
+        (task,) = start(trigger(receipt))
+        await connected(sandbox)
+        before = requests(sandbox)["pending"]
+        settle(sandbox, symbol="SOL", batch_nonce=other["batch_nonce"])
+        await asyncio.sleep(0.5)
+        task.cancel()
+        return requests(sandbox)["pending"] - before
+
+    assert asyncio.run(wait()) == 0
+
+
+@pytest.mark.parametrize("data", [{"e": "withdrawal_confirmed"}, {"e": "withdrawal_confirmed", "a": "SOL", "bn": None}])
+def test_a_push_that_names_no_batch_makes_it_look(data: dict[str, Any]) -> None:
+    """The nonce is documented as optional: without it any batch may be meant."""
+    heard: list[object] = []
+    listening = push.Push("ws://x", "me", on_confirmed=heard.append, on_connected=lambda: None, on_lost=lambda: None)
+    listening._transfer({"u": "me", **data})
+    listening._transfer({"u": "somebody else", **data})
+    listening._transfer("not an object")
+
+    assert heard == [None]
+
+
+@pytest.mark.parametrize("end", ["cut", "24 h"])
+def test_a_socket_that_ends_is_opened_again_and_the_gap_is_looked_into(sandbox: Sandbox, end: str) -> None:
+    """What was confirmed while nobody listened is found by the look that follows the reconnection."""
+    receipt = pay(sandbox)
+
+    async def wait() -> float:
+        (task,) = start(trigger(receipt))
+        await connected(sandbox)
+        web_socket(sandbox, "refuse")
+        if end == "cut":
+            web_socket(sandbox, "cut")
+        else:
+            options(sandbox, ws_max_age_s=0)
+        await until(lambda: sockets(sandbox) == 0)
+        settle(sandbox)
+        await asyncio.sleep(0.2)
+        options(sandbox, ws_max_age_s=86_400)
+        web_socket(sandbox, "accept")
+        begun = time.monotonic()
+        assert not task.done()
+        await task
+        return time.monotonic() - begun
+
+    assert asyncio.run(wait()) < 3
+
+
+def test_a_silent_socket_is_not_trusted(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that answers no ping counts as none: the polling takes up its own pace, and finds the settlement."""
+    monkeypatch.setattr(push, "SILENCE_S", 0.3)
+    monkeypatch.setattr(push, "PING_EVERY_S", 0.1)
+    receipt = pay(sandbox)
+
+    async def wait() -> str:
+        (task,) = start(trigger(receipt, poll_interval=0.2))
+        await connected(sandbox)
+        web_socket(sandbox, "silence")
+        await until(lambda: not watchers()[0].push_is_healthy)
+        settle(sandbox)
+        return str((await asyncio.wait_for(task, 3))["status"])
+
+    assert asyncio.run(wait()) == "settled"
+
+
+@pytest.mark.usefixtures("no_push")
+def test_without_a_web_socket_polling_does_it_all(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it cannot be reached that is said once, at INFO, and tried again ever less often."""
+    caplog.set_level(logging.INFO, "pacifica_provider.triggers.push")
+    receipt = pay(sandbox)
+
+    async def wait() -> str:
+        (task,) = start(trigger(receipt, poll_interval=0.1))
+        await asyncio.sleep(1)
+        settle(sandbox)
+        return str((await task)["status"])
+
+    assert asyncio.run(wait()) == "settled"
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "polling goes on" in caplog.text
+
+
+def test_no_proxy_of_the_environment_is_used(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F12: neither list nor socket goes through a proxy that the environment names."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "wss_proxy", "ws_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    receipt = pay(sandbox)
+
+    async def wait() -> str:
+        (task,) = start(trigger(receipt))
+        await connected(sandbox)
+        settle(sandbox)
+        return str((await task)["status"])
+
+    assert asyncio.run(wait()) == "settled"
