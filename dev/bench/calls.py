@@ -38,8 +38,8 @@ def run() -> Part:
         + ", ".join(f"{number / PAIRS:g} GET {route}" for route, number in asked.items() if number)
         + "; store: "
         + ", ".join(f"{number / PAIRS:g} {name}" for name, number in sorted(store.items()))
-        + f". The protocol, its GET included, is {(ours - bare) / ours:.0%} of the time from connection to receipt; see the "
-        "tasks in a real Airflow for its share of a task."
+        + f". The protocol, its GET included, is {(ours - bare) / ours:.0%} of the time from connection to "
+        "receipt; for its share of a task see the tasks in a real Airflow."
     )
     return Part(figures=figures, notes=[note])
 

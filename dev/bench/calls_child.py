@@ -59,7 +59,8 @@ def main() -> None:
         }
     )
     calls: Counter[str] = Counter()
-    post_once(), withdraw_once(calls, "warm-up")  # imports
+    post_once()
+    withdraw_once(calls, "warm-up")  # whatever only the first pays, such as imports
     calls.clear()
     parent.say({"ready": True})
     spent: dict[str, list[float]] = {"post": [], "withdraw": []}

@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dev import processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 # Inherited settings would reach into what is measured; the last one doubles every start.
 FOREIGN = ("AIRFLOW", "_AIRFLOW", "PACIFICA", "PYTHON")
+TAIL_LINES = 30
 
 
 class BenchFailed(RuntimeError):
@@ -37,30 +41,38 @@ class Child:
         self._command = [str(python or sys.executable), "-m", module, json.dumps(arguments)]
         self._env = dict(env or {})
         self._process: subprocess.Popen[str] | None = None
+        # Whatever it logs; shown only if it fails.
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
 
     def __enter__(self) -> Self:
+        # A `kill -9` of the bench ends it too.
+        launcher = [sys.executable, "-S", "-E", "-c", processes.LAUNCHER, str(os.getpid())]
         self._process = subprocess.Popen(
-            self._command,
+            [*launcher, *self._command],
             cwd=ROOT,
             env=environment(self._env),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         process = self._running()
+        if exc_info[0] is not None:
+            process.terminate()
         process.communicate()  # closes its input and reads what is left
-        if process.returncode and exc_info[0] is None:
-            raise BenchFailed(f"{self._command[2]} ended with status {process.returncode}")
+        with self._errors:
+            if process.returncode and exc_info[0] is None:
+                self._fail(f"ended with status {process.returncode}")
 
     def read(self) -> Any:
         """Wait for its next line."""
         output = self._running().stdout
         line = output.readline() if output else ""
         if not line:
-            raise BenchFailed(f"{self._command[2]} ended too early")
+            self._fail("ended too early")
         return json.loads(line)
 
     def tell(self, value: object) -> None:
@@ -74,6 +86,11 @@ class Child:
         """Send it a line and return its answer."""
         self.tell(value)
         return self.read()
+
+    def _fail(self, how: str) -> NoReturn:
+        self._errors.seek(0)
+        tail = "".join(self._errors.readlines()[-TAIL_LINES:])
+        raise BenchFailed(f"{self._command[2]} {how}:\n{tail}")
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:

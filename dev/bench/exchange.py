@@ -1,9 +1,10 @@
 """
 The sandbox in a process of its own, so that its CPU is not counted, with withdrawals that wait.
 
-Started with ``{"rows": [1, 10], "push": true, "options": {...}}`` it opens an account for each number, gives it so many
-pending withdrawals, and prints where it listens. Each line it is sent makes it print how many requests it has answered,
-by account and route.
+Started with ``{"rows": [1, 10], "push": true, "frozen": true, "options": {...}}`` it opens an account for each number,
+gives it so many pending withdrawals, and prints where it listens. Each line it is sent makes it print how many requests
+it has answered, by account and route. Where nothing will settle, ``frozen`` lets it render each pending list once: it
+answers thousands of polls then, and it is not what is measured.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dev.bench.child import Parent
@@ -52,6 +54,8 @@ def main() -> None:
     tally = sandbox.exchange.credits = Tally()
     sandbox.exchange.set_options({"history_time": "settled", **wish.get("options", {})})
     accounts = [_open(sandbox.exchange, rows) for rows in wish["rows"]]
+    if wish.get("frozen"):
+        sandbox.exchange.pending = cache(sandbox.exchange.pending)  # type: ignore[method-assign]  # for this instance
     with sandbox:
         if not wish.get("push", True):
             sandbox.control("POST", "/ws", {"action": "refuse"})

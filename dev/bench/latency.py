@@ -28,13 +28,20 @@ def run() -> Part:
     alone = _one_by_one()
     together = _together()
     n = {name: len(values) for name, values in alone.items()}
-    part = Part(
+    return Part(
         figures=[
             Figure(f"settlement to event, push, {name}", "ms", of(alone["push"]), PEER, of(alone["peer"]), n["push"])
             for name, of in _PERCENTILES
         ]
         + [
-            Figure(f"settlement to event, polling only, {name}", "ms", of(alone["poll"]), PEER, of(alone["peer"]), n["poll"])
+            Figure(
+                f"settlement to event, polling only, {name}",
+                "ms",
+                of(alone["poll"]),
+                PEER,
+                of(alone["peer"]),
+                n["poll"],
+            )
             for name, of in _PERCENTILES
         ]
         + [
@@ -51,13 +58,14 @@ def run() -> Part:
         ],
         goals=[Goal("settlement to event with push, p99", "ms", GOAL_MS, percentile(alone["push"], 0.99))],
         notes=[
-            f"Settlement to event: n = {n['push']} with push, {n['poll']} by polling only, {n['peer']} with {PEER}; settled one "
-            f"by one at random moments of {SETTLING_S:.0f} s, without a quota. Those that poll do so every {INTERVAL_S:.0f} s, "
-            "which is what decides their figures; the default is 30 s. Time is the exchange's settlement time against the "
-            "moment the trigger yields, on one machine.",
+            (
+                f"Settlement to event: n = {n['push']} with push, {n['poll']} polling only, {n['peer']} with {PEER}, "
+                f"settled one by one at random moments of {SETTLING_S:.0f} s, without a quota. Those that poll do it "
+                f"every {INTERVAL_S:.0f} s, which is what decides their figures; the default is 30 s. From the "
+                "exchange's settlement time to the moment the trigger yields, on one machine."
+            ),
         ],
     )
-    return part
 
 
 _PERCENTILES = (("p50", median), ("p99", lambda values: percentile(values, 0.99)))

@@ -1,8 +1,8 @@
 """
 In the child: triggers wait, and each event is told at once, with the milliseconds since the exchange settled it.
 
-Started with ``{"exchange", "account", "kind": "ours" or "peer", "interval"}``. It says when all are waiting, and ends with
-the last event.
+Started with ``{"exchange", "account", "kind": "ours" or "peer", "interval"}``. It says when all are waiting, and ends
+with the last event.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dev.bench import triggers
 from dev.bench.child import Parent
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import BaseTrigger, TriggerEvent
+    from airflow.triggers.base import TriggerEvent
 
 SETTLED_IN_S = 3.0
 
@@ -27,21 +27,15 @@ def main() -> None:
 
 
 async def _listen(parent: Parent, wish: dict[str, Any]) -> None:
-    exchange, account, interval = wish["exchange"], wish["account"], wish["interval"]
-    triggers.load(exchange, account)
-
-    def make(number: int) -> BaseTrigger:
-        if wish["kind"] == "ours":
-            return triggers.ours(account, number, interval)
-        return triggers.peer(exchange, account, number, interval)
+    triggers.load(wish["exchange"], wish["account"])
 
     def heard(number: int, event: TriggerEvent) -> None:
         # The exchange is on this machine and its history shows when it settled: one clock, to the millisecond.
         settled_ms = event.payload["row"]["created_at_ms"]
         parent.say({"number": number, "late_ms": time.time_ns() / 1e6 - settled_ms})
 
-    spread_s = 0.0 if wish["kind"] == "ours" else interval
-    tasks = triggers.start(make, len(account["nonces"]), heard, spread_s)
+    spread_s = 0.0 if wish["kind"] == "ours" else wish["interval"]
+    tasks = triggers.start(triggers.maker(wish), len(wish["account"]["nonces"]), heard, spread_s)
     await asyncio.sleep(spread_s + SETTLED_IN_S)
     parent.say({"waiting": len(tasks)})
     await asyncio.gather(*tasks)

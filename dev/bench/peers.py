@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dev.bench.child import ROOT, BenchFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # `make clean` removes it, as it does every .venv-*.
 FOLDER = ROOT / ".venv-bench"

@@ -22,8 +22,8 @@ def run() -> Part:
     spent = {name: median(values) for name, values in found["microseconds"].items()}
     part = Part(
         notes=[
-            f"Sign and build: medians of {ROUNDS} rounds of {CALLS:,} requests in one process, the ways in turn; all build "
-            "the same request, which is checked. Versions: " + peers.versions("pynacl", "solders", "ccxt") + "."
+            f"Sign and build: medians of {ROUNDS} rounds of {CALLS:,} requests in one process, the ways in turn; all "
+            "build the same request, which is checked. Versions: " + peers.versions("pynacl", "solders", "ccxt") + "."
         ]
     )
     for key, name in PEERS.items():

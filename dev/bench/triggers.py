@@ -39,6 +39,14 @@ def load(exchange: dict[str, Any], account: dict[str, Any]) -> None:
         importlib.import_module(module)
 
 
+def maker(wish: dict[str, Any]) -> Callable[[int], BaseTrigger]:
+    """Return what makes the n-th trigger of the kind that is asked for."""
+    account, interval = wish["account"], wish["interval"]
+    if wish["kind"] == "ours":
+        return lambda number: ours(account, number, interval)
+    return lambda number: peer(wish["exchange"], account, number, interval)
+
+
 def ours(account: dict[str, Any], number: int, interval: float) -> BaseTrigger:
     """Return the product's trigger for an account's n-th withdrawal, as the operator defers it."""
     from pacifica_provider.api.amounts import canonical_text

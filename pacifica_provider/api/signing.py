@@ -141,8 +141,8 @@ def _base58_text(raw: bytes) -> str:
     """
     Print bytes in base58.
 
-    The library divides the whole number by 58 for each digit, which for a signature takes as long as signing. Four
-    digits at a time, as 58**4 fits one of the pieces that Python's integers are made of, take a quarter of that.
+    The library divides the whole number by 58 for each digit, which for a signature takes over half as long as signing.
+    Four digits at a time, as 58**4 fits one of the pieces that Python's integers are made of, take a quarter of that.
     """
     pairs, number = _digit_pairs(), int.from_bytes(raw, "big")
     text: list[str] = []
