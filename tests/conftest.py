@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from pacifica_provider.sandbox import Sandbox as SandboxType
 
-# Before anything imports Airflow: operators may be executed outside a task runner, and nothing of the user's is read or written.
+# Before anything imports Airflow: operators may be executed outside a task runner, and nothing of the user's is read
+# or written.
 for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[name]
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.client import PacificaClient
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
+    from pacifica_provider.withdrawals.look import Surroundings
     from pacifica_provider.withdrawals.tracking import Sighting, Tracked
 
 
@@ -131,7 +132,7 @@ class PacificaHook(BaseHook):
             ``AirflowFailException`` as well.
         """
         from pacifica_provider.hooks.receipts import receipt_json
-        from pacifica_provider.hooks.run import TaskRun, surroundings
+        from pacifica_provider.hooks.run import TaskRun
         from pacifica_provider.withdrawals.identity import Order
         from pacifica_provider.withdrawals.look import Policy
         from pacifica_provider.withdrawals.submit import Submission
@@ -162,7 +163,7 @@ class PacificaHook(BaseHook):
                 reader=self._reader,
                 unlock=unlock,
                 policy=Policy(key_trust_ms=settings.key_trust_ms),
-                around=surroundings(self.log.info),
+                around=self._surroundings(),
             ).run(identity, order, settings.base_url)
             return receipt_json(receipt, settings, order.symbol, identity.idempotency_key())
 
@@ -259,6 +260,11 @@ class PacificaHook(BaseHook):
                 "An agent key (app.pacifica.fi/apikey) risks less."
             )
         return signer
+
+    def _surroundings(self) -> Surroundings:
+        from pacifica_provider.hooks.run import surroundings
+
+        return surroundings(self.log.info)
 
 
 class _Unshown:
