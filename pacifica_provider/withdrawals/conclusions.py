@@ -132,7 +132,8 @@ class Conclusions:
         """
         wiped = "Airflow's record of earlier tries was wiped"
         reading = self.claimed(record, lambda: self._observer.reading(record))
-        if rows := candidates(record, [reading], skew_ms=self._policy.skew_ms):
+        rows = candidates(record, [reading], skew_ms=self._policy.skew_ms)
+        if rows and not record.unanswered:  # else it may be this record's own, which a 409 will tell
             return self._remembered(record, wiped, rows)
         if record.reposted or self._around.now_ms() - record.since_ms <= self._policy.key_trust_ms:
             return None

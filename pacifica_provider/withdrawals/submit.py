@@ -111,7 +111,7 @@ class Submission:
         """End the try where this look is all it takes: a refusal, a wiped record, a key too old to trust."""
         if record.refused is not None:
             raise self._conclude.refused(record, look)
-        if record.maybe_sent and not record.unanswered:
+        if record.maybe_sent:
             ended = self._conclude.wiped(record)
             if ended is not None:
                 raise ended

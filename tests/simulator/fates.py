@@ -1,0 +1,35 @@
+"""Draws what befalls one try."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulator.worker import Fate
+
+if TYPE_CHECKING:
+    from tests.simulator.weather import Weather
+
+# A try in fair weather comes to about as many steps; one that waits and settles to twice as many.
+STEPS = 30
+
+
+def draw_fate(weather: Weather) -> Fate:
+    """Return the fate of the next try."""
+    profile, rng = weather.profile, weather.rng
+    freezes: dict[int | str, int] = {}
+    clock_steps: dict[int, int] = {}
+    kill_at = rng.randint(1, STEPS) if weather.strikes(profile.kill) else None
+    while weather.strikes(profile.freeze):
+        freezes[rng.randint(1, STEPS)] = rng.choice(
+            (500, 4_000, rng.randint(10_000, 60_000), rng.randint(60_000, 1_200_000))
+        )
+    if weather.strikes(profile.clock_step):
+        clock_steps[rng.randint(1, STEPS)] = rng.choice((-3_000, 3_000, -20_000, 20_000, -120_000, 120_000))
+    skew_ms = rng.randint(-4_000, 4_000)
+    if weather.strikes(profile.skew_beyond):
+        weather.seen["skew beyond"] += 1
+        skew_ms = rng.choice((-60_000, -8_000, 8_000, 60_000))
+    store_down = weather.strikes(profile.store_outage)
+    if store_down:
+        weather.seen["store down"] += 1
+    return Fate(kill_at, None, freezes, clock_steps, skew_ms, store_down)

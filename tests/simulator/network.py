@@ -1,0 +1,200 @@
+"""The way between one worker and the exchange: latency, losses, late landings, and answers that say nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from pacifica_provider.api.amounts import canonical_text
+from pacifica_provider.api.client import Listing, SignedWithdrawal
+from pacifica_provider.api.models import BridgeParameters, PendingWithdrawal, Receipt, SettledWithdrawal
+from pacifica_provider.api.outcomes import (
+    Accepted,
+    Answer,
+    Outcome,
+    Rejected,
+    Throttled,
+    TransportFailure,
+    classify,
+)
+from pacifica_provider.api.transports import HttpRequest
+from pacifica_provider.exceptions import Throttled as ThrottledError
+from pacifica_provider.exceptions import Unreachable
+from tests.simulator.exchange import FEE, Request
+
+if TYPE_CHECKING:
+    from tests.simulator.chronicle import Chronicle
+    from tests.simulator.exchange import SimulatedExchange
+    from tests.simulator.weather import PostFault, Weather
+    from tests.simulator.worker import Worker
+
+TIMEOUT_MS = 10_000
+BASE_URL = "https://simulated.invalid/api/v1"
+
+
+@dataclass(slots=True)
+class SimulatedClient:
+    """What ``withdrawals`` takes for the exchange, as one worker reaches it."""
+
+    exchange: SimulatedExchange
+    worker: Worker
+    weather: Weather
+    chronicle: Chronicle
+    expiry_window_ms: int = 10_000
+
+    def pending_withdrawals(self) -> Listing[PendingWithdrawal]:
+        """Read the pending list, and the exchange's clock by its ``Date``."""
+        self._get("GET pending")
+        rows, now_ms = self.exchange.pending(), self.exchange.agenda.now_ms
+        dated = not self.weather.strikes(self.weather.profile.get_trouble / 10)
+        self._pass()
+        return Listing(rows, now_ms // 1000 * 1000 if dated else None, None)
+
+    def withdrawal_history(self, since_ms: int | None = None) -> Listing[SettledWithdrawal]:
+        """Read the history."""
+        self._get("GET history")
+        rows, now_ms = self.exchange.history(since_ms or 0), self.exchange.agenda.now_ms
+        self._pass()
+        return Listing(rows, now_ms // 1000 * 1000, None)
+
+    def bridge_parameters(self, symbol: str) -> BridgeParameters:
+        """Read the fee."""
+        self._get("GET fee")
+        self._pass()
+        return BridgeParameters(symbol, FEE, 9)
+
+    def prepare_withdrawal(
+        self, symbol: str, amount: Decimal, *, idempotency_key: str, timestamp_ms: int
+    ) -> SignedWithdrawal:
+        """Sign: the bytes name everything that is checked."""
+        signed = {
+            "symbol": symbol,
+            "amount": canonical_text(amount),
+            "idempotency_key": idempotency_key,
+            "timestamp": timestamp_ms,
+            "expiry_window": self.expiry_window_ms,
+        }
+        withdrawal = SignedWithdrawal(timestamp_ms, HttpRequest("POST", BASE_URL, {}, json.dumps(signed).encode()))
+        self.chronicle.signed.append(self._delivered(withdrawal))
+        return withdrawal
+
+    def send(self, withdrawal: SignedWithdrawal) -> Outcome:
+        """Send it once, and see what comes of it."""
+        self.worker.step("POST, nothing sent")
+        request = self._delivered(withdrawal)
+        self.chronicle.posted(request)
+        fault = self.weather.post_fault()
+        if self.weather.strikes(self.weather.profile.foreign_in_window):
+            self.weather.seen["foreign withdrawal in the window"] += 1
+            agenda = self.exchange.agenda
+            agenda.at(agenda.now_ms + self.worker.rng.randint(0, 9_000), lambda: self._elsewhere(request))
+        self.worker.tell(f"POST {request.key[:8]} signed {request.signed_ms}: {fault or 'no fault'}")
+        self._pass()
+        outcome = self._executed(request, fault)
+        self.worker.step("POST, nothing answered")
+        self._pass()
+        if isinstance(outcome, Rejected):
+            self.chronicle.answered_no(request)
+        self.worker.tell(f"answer: {outcome}")
+        return outcome
+
+    def _executed(self, request: Request, fault: PostFault | None) -> Outcome:
+        """Let the request come to the exchange now, later, or never."""
+        now_ms, rng = self.exchange.agenda.now_ms, self.worker.rng
+        if fault == "held inside":
+            return self._held(request, now_ms + rng.randint(500, 60_000))
+        if fault in {"lands late", "replayed"}:
+            self.exchange.agenda.at(now_ms + rng.randint(100, 25_000), lambda: self.exchange.receive(request))
+        if fault in {None, "replayed"}:
+            return self.exchange.receive(request)
+        if fault in {"lands late", "lost before commit"}:
+            return self._no_answer()
+        return self._distorted(request, fault)
+
+    def _distorted(self, request: Request, fault: PostFault | None) -> Outcome:
+        """Answer something else than what the exchange would say, before or after it has executed the request."""
+        rng = self.worker.rng
+        if fault == "refused":
+            return classify(Answer(rng.choice((400, 401, 403)), {}, b"no access"))
+        if fault == "429":
+            return Throttled(rng.choice((None, 0.0, 5.0, 40.0, 300.0, 86_400.0)))
+        if fault == "5xx before commit":
+            self.exchange.fail(request)
+            return classify(Answer(503, {}, b""))
+        if fault == "odd echo before commit":
+            return self._odd(Accepted(_receipt(request)))
+        outcome = self.exchange.receive(request)
+        if fault == "odd echo after commit":
+            return self._odd(outcome)
+        return classify(Answer(504, {}, b"")) if fault == "5xx after commit" else self._no_answer()
+
+    def _held(self, request: Request, done_ms: int) -> Outcome:
+        """Take time inside the exchange; meanwhile the key may or may not count as used."""
+        exchange = self.exchange
+        refused = exchange.signature_refused(request)
+        if refused is not None:
+            return refused
+        arrived_ms = exchange.agenda.now_ms
+        if exchange.habits.conflict_in_progress and not exchange.remembers(request.key):
+            exchange.in_progress.add(request.key)
+
+        def execute() -> Outcome:
+            exchange.in_progress.discard(request.key)
+            return exchange.receive(request, arrived_ms=arrived_ms)
+
+        if done_ms - arrived_ms < TIMEOUT_MS:
+            exchange.agenda.wait_until(done_ms)
+            return execute()
+        exchange.agenda.at(done_ms, execute)
+        return self._no_answer()
+
+    def _no_answer(self) -> Outcome:
+        self.exchange.agenda.wait(self.worker.rng.choice((50, 2_000, TIMEOUT_MS)))
+        return classify(TransportFailure("ReadTimeout"))
+
+    def _elsewhere(self, like: Request) -> None:
+        self.exchange.withdraw_elsewhere(like.symbol, like.amount)
+
+    def _odd(self, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Accepted):
+            return outcome
+        receipt = outcome.receipt
+        return Accepted(
+            replace(receipt, symbol="ETH")
+            if self.worker.rng.random() < 0.5
+            else replace(receipt, requested_amount=receipt.requested_amount + 1)
+        )
+
+    def _delivered(self, withdrawal: SignedWithdrawal) -> Request:
+        body = json.loads(withdrawal.request.body or b"")
+        return Request(
+            self.worker.sender,
+            body["idempotency_key"],
+            body["symbol"],
+            Decimal(body["amount"]),
+            body["timestamp"],
+            body["expiry_window"],
+        )
+
+    def _get(self, what: str) -> None:
+        self.worker.step(what)
+        self._pass()
+        trouble = self.weather.profile.get_trouble
+        if self.weather.strikes(trouble):
+            self.weather.seen["GET failed"] += 1
+            self.exchange.agenda.wait(self.worker.rng.choice((50, TIMEOUT_MS)))
+            raise Unreachable(f"{what} failed.")
+        if self.weather.strikes(trouble / 4):
+            self.weather.seen["GET throttled"] += 1
+            raise ThrottledError(f"{what}: too many requests.", retry_after_s=20.0, status=429)
+
+    def _pass(self) -> None:
+        """Let one way through the network pass: mostly quick, sometimes seconds."""
+        slow = self.weather.strikes(self.weather.profile.get_trouble / 4)
+        self.exchange.agenda.wait(self.worker.rng.random() * (4_000 if slow else 120))
+
+
+def _receipt(request: Request) -> Receipt:
+    return Receipt(request.symbol, 999_999_999, request.amount, FEE)

@@ -1,0 +1,84 @@
+"""What came of one world, and of many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(frozen=True, slots=True)
+class WorldReport:
+    """One world, judged. ``violations`` break the promise; ``admitted`` are the cases it leaves out, by kind."""
+
+    seed: int
+    profile: str
+    tries: int
+    posts: int
+    debits: int
+    identities: int
+    successes: int
+    adopted: int
+    double_payments: int
+    false_receipts: int
+    mismatches: int
+    rejected: int
+    voided: int
+    violations: tuple[str, ...]
+    unknowns: Counter[str]
+    admitted: Counter[str]
+    seen: Counter[str]
+    trace: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Many worlds. ``double_payments`` and ``false_receipts`` hold those that break the promise, never the admitted."""
+
+    worlds: int = 0
+    tries: int = 0
+    posts: int = 0
+    debits: int = 0
+    identities: int = 0
+    successes: int = 0
+    adopted: int = 0
+    double_payments: int = 0
+    false_receipts: int = 0
+    mismatches: int = 0
+    rejected: int = 0
+    voided: int = 0
+    unknowns: Counter[str] = field(default_factory=Counter)
+    admitted: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    failing: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def add(self, report: WorldReport) -> None:
+        """Count one world."""
+        self.worlds += 1
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(report, name))
+        self.unknowns.update(report.unknowns)
+        self.admitted.update(report.admitted)
+        self.seen.update(report.seen)
+        self.failing += [(report.profile, report.seed, violation) for violation in report.violations]
+
+    def merge(self, other: Totals) -> None:
+        """Add the totals of other worlds."""
+        self.worlds += other.worlds
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _COUNTS:
+            getattr(self, name).update(getattr(other, name))
+        self.failing += other.failing
+
+    def __str__(self) -> str:
+        lines = [f"{'worlds':<20} {self.worlds:>10}"]
+        lines += [f"{name.replace('_', ' '):<20} {getattr(self, name):>10}" for name in _SUMS]
+        for name in ("unknowns", "admitted"):
+            lines.append(f"{name}, by {'cause' if name == 'unknowns' else 'kind'}:")
+            counts: Counter[str] = getattr(self, name)
+            lines += [f"  {count:>8}  {what}" for what, count in counts.most_common()] or ["         0"]
+        return "\n".join(lines)
+
+
+_COUNTS = ("unknowns", "admitted", "seen")
+_SUMS = tuple(f.name for f in fields(Totals) if f.name not in {"worlds", "failing", *_COUNTS})

@@ -1,0 +1,34 @@
+"""The list of ``make mutants``: whether each mutant still breaks what it names is shown there, in minutes."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dev.mutants import ROOT, Mutant, mutants
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
+def test_a_mutant_still_fits_the_code(mutant: Mutant, tmp_path: Path) -> None:
+    """A mutant whose text is gone tests nothing, so the change that removes it must mend the list."""
+    copy = tmp_path / "pacifica_provider" / mutant.file
+    copy.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "pacifica_provider" / mutant.file, copy)
+    before = copy.read_text(encoding="utf-8")
+
+    mutant.apply(tmp_path)
+
+    assert copy.read_text(encoding="utf-8") != before
+
+
+def test_the_list_is_as_long_as_it_must_be() -> None:
+    """There are at least fourteen mutants, all named apart."""
+    names = {mutant.name for mutant in mutants()}
+
+    assert len(names) == len(mutants())
+    assert len(names) >= 14
