@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
@@ -34,8 +36,11 @@ class AirflowRest:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
+        self.poll_s = POLL_S
         self._http = httpx.Client(base_url=base_url, timeout=30, trust_env=False)
         self._token = ""
+        # Runs triggered at the same moment lock each other out of SQLite, for longer than a call waits (seen at 17).
+        self._one_writer = threading.Lock()
 
     def check_alive(self) -> None:
         """Raise AirflowFailed if waiting is pointless. A hook for who knows the processes."""
@@ -48,9 +53,9 @@ class AirflowRest:
         """Call ``path`` below /api/v2 and return the answer's JSON (None where it is empty)."""
         if not self._token:
             self._token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
-        answer = self._http.request(
-            method, f"/api/v2{path}", json=body, params=params, headers={"Authorization": f"Bearer {self._token}"}
-        )
+        headers = {"Authorization": f"Bearer {self._token}"}
+        with nullcontext() if method == "GET" else self._one_writer:
+            answer = self._http.request(method, f"/api/v2{path}", json=body, params=params, headers=headers)
         if answer.is_error:
             message = f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
             raise RestRefused(message, answer.status_code)
@@ -157,7 +162,7 @@ class AirflowRest:
             self.check_alive()
             if time.monotonic() > deadline:
                 self.fail(f"waited {timeout_s:g} s for {what}")
-            time.sleep(POLL_S)
+            time.sleep(self.poll_s)
 
     def _wait_state(
         self,

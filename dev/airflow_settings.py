@@ -20,7 +20,11 @@ FOREIGN = ("AIRFLOW", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE")
 
 @dataclass(frozen=True)
 class Settings:
-    """What one local Airflow is told. ``heartbeat_timeout_s`` None leaves Airflow's own 300 s."""
+    """
+    What one local Airflow is told.
+
+    ``heartbeat_timeout_s`` None leaves Airflow's own 300 s; with ``execution_port`` the tasks have an API server apart.
+    """
 
     home: Path
     dags_folder: Path
@@ -30,6 +34,7 @@ class Settings:
     heartbeat_timeout_s: int | None = None
     schedules: bool = False
     database_url: str | None = None
+    execution_port: int | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the children's whole environment; ``env`` has the last word."""
@@ -56,7 +61,7 @@ class Settings:
             "API__SECRET_KEY": secrets.token_hex(16),
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "CORE__DAGS_FOLDER": str(self.dags_folder),
-            "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+            "CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{self.execution_port or self.port}/execution/",
             "CORE__EXECUTOR": "LocalExecutor",
             "CORE__FERNET_KEY": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "CORE__LOAD_EXAMPLES": "False",
@@ -67,7 +72,8 @@ class Settings:
             # Unpausing a daily DAG makes a scheduled run at once, also with catchup=False: with
             # example_withdraw that is a second withdrawal, before the triggered one (seen on 3.3.2).
             "SCHEDULER__USE_JOB_SCHEDULE": str(self.schedules),
-            "DATABASE__SQL_ALCHEMY_CONN": self.database_url or f"sqlite:///{self.home / 'airflow.db'}",
+            # SQLite's own 5 s are not enough on a busy machine: "database is locked" ended the scheduler (seen).
+            "DATABASE__SQL_ALCHEMY_CONN": self.database_url or f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
             # The first request builds the routers, 6 to 8 s, more on a busy machine; the default is 5 s.
             "WORKERS__EXECUTION_API_TIMEOUT": "60",
         }
@@ -79,6 +85,24 @@ class Settings:
                 "WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
             }
         return settings
+
+
+def components(execution_port: int | None) -> dict[str, tuple[str, ...]]:
+    """Return each component's name and what follows ``airflow`` to start it."""
+    alone = {"api-server": ("api-server",)}
+    apart = {
+        "api-server": ("api-server", "--apps", "core"),
+        "execution-api": ("api-server", "--apps", "execution", "--port", str(execution_port)),
+    }
+    # Each of the last three would serve logs on a port of its own; here the API server reads the files.
+    triggerer = ("triggerer", "--skip-serve-logs")
+    return {
+        **(alone if execution_port is None else apart),
+        "dag-processor": ("dag-processor",),
+        "scheduler": ("scheduler", "--skip-serve-logs"),
+        "triggerer": triggerer,
+        "triggerer-2": triggerer,  # to be started by hand
+    }
 
 
 def free_port(wanted: int = 0) -> int:

@@ -20,19 +20,13 @@ import psutil
 from dev import processes, task_processes
 from dev.airflow_rest import AirflowFailed, AirflowRest
 from dev.airflow_settings import HOST, Settings, free_port
+from dev.airflow_settings import components as known_components
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
 
-COMPONENTS: dict[str, tuple[str, ...]] = {
-    "api-server": ("api-server",),
-    "dag-processor": ("dag-processor",),
-    # Both would serve logs on a port of their own; here the API server reads the files.
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "triggerer": ("triggerer", "--skip-serve-logs"),
-}
 HEALTH_NAMES = {"scheduler": "scheduler", "triggerer": "triggerer", "dag-processor": "dag_processor"}
 START_TIMEOUT_S = 120
 TAIL_LINES = 40
@@ -52,6 +46,9 @@ class LocalAirflow(AirflowRest):
     :param components: what to start besides the API server.
     :param database_url: such as ``postgresql+psycopg2://…``; its drivers are the caller's to install.
     :param port: of the API server and web page; a free one if that is taken.
+    :param execution_api_apart: give the tasks an API server of their own. With SQLite, whoever writes by REST while
+        tasks run needs it: the one server writes its audit log in the event loop, waiting for a lock whose holder
+        waits for the loop (seen on 3.3.2).
     """
 
     def __init__(
@@ -66,7 +63,9 @@ class LocalAirflow(AirflowRest):
         database_url: str | None = None,
         port: int = 0,
         keep_home: bool = False,
+        execution_api_apart: bool = False,
     ) -> None:
+        execution_port = free_port() if execution_api_apart else None
         self._options = {
             "dags_folder": dags_folder.resolve(),
             "env": dict(env or {}),
@@ -74,9 +73,13 @@ class LocalAirflow(AirflowRest):
             "heartbeat_timeout_s": heartbeat_timeout_s,
             "schedules": schedules,
             "database_url": database_url,
+            "execution_port": execution_port,
         }
-        self._wanted = ("api-server", *components)
+        self._components = known_components(execution_port)
+        self._servers = [each for each in self._components if each in ("api-server", "execution-api")]
+        self._wanted = components
         self._port = free_port(port)
+        self._execution_url = f"http://{HOST}:{execution_port or self._port}/execution/health"
         self._keep_home = keep_home
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, str] = {}
@@ -114,7 +117,7 @@ class LocalAirflow(AirflowRest):
 
     def start(self, component: str) -> None:
         """Start a component, the first time or after ``kill``. Does not wait until it is healthy."""
-        command = [sys.executable, str(Path(sys.executable).parent / "airflow"), *COMPONENTS[component]]
+        command = [sys.executable, str(Path(sys.executable).parent / "airflow"), *self._components[component]]
         # In the form of the health report's heartbeats, to be compared with them as text.
         self._started[component] = datetime.now(timezone.utc).isoformat()
         self._running[component] = self._launch(component, command)
@@ -151,6 +154,10 @@ class LocalAirflow(AirflowRest):
 
         self.wait_until(healthy, timeout_s, f"{[*wanted]} to be healthy")
 
+    def wait_execution_api(self) -> None:
+        """Wait until tasks are answered. The first request takes longer than their client waits, so it is made here."""
+        self.wait_until(self._execution_api_answers, START_TIMEOUT_S, "the execution API")
+
     def task_processes(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, timeout_s: float = 60
     ) -> task_processes.TaskProcesses:
@@ -166,9 +173,22 @@ class LocalAirflow(AirflowRest):
         self.wait_until(running, timeout_s, f"a process of {task_id}")
         return found[0]
 
+    def command(self, *words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run ``airflow`` with these words in this Airflow's environment, as a person would; return what it said."""
+        airflow = [sys.executable, str(Path(sys.executable).parent / "airflow"), *words]
+        return subprocess.run(
+            airflow,
+            cwd=self.home,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
     def check_alive(self) -> None:
         """Raise AirflowFailed if a component has ended that nobody killed."""
-        for component, process in self._running.items():
+        for component, process in [*self._running.items()]:  # another thread may start one
             if process.poll() is not None:
                 self.fail(f"{component} ended with status {process.returncode}")
 
@@ -181,19 +201,19 @@ class LocalAirflow(AirflowRest):
         airflow = str(Path(sys.executable).parent / "airflow")
         # Migrating and building the API take 6 s each, so they go side by side.
         migration = self._launch("db-migrate", [sys.executable, airflow, "db", "migrate"])
-        self.start("api-server")
+        for server in self._servers:
+            self.start(server)
         self.wait_until(lambda: migration.poll() is not None, START_TIMEOUT_S, "airflow db migrate")
         if migration.returncode:
             self.fail(f"airflow db migrate ended with status {migration.returncode}")
-        for component in self._wanted[1:]:
+        for component in self._wanted:
             self.start(component)
-        # Before any task asks: the first request to the execution API takes longer than its client waits.
-        self.wait_until(self._execution_api_answers, START_TIMEOUT_S, "the execution API")
+        self.wait_execution_api()
         self.wait_healthy()
 
     def _execution_api_answers(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return self._http.get("/execution/health").is_success
+            return self._http.get(self._execution_url).is_success
         return False
 
     def _launch(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -1,0 +1,54 @@
+"""What befalls a task of these DAGs: by its run's conf it is killed, or frozen, at a named point of the protocol."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pacifica_provider.withdrawals import crashpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST_FREEZE_S = 150
+
+
+def plan(context: Mapping[str, Any]) -> None:
+    """
+    Install what the run's conf asks for: ``{"accident": {"point": "after_post", "kind": "kill", "try": 1}}``.
+
+    kill and term signal the task's own process, supervisor the one that watches over it; freeze waits at the point,
+    once, until ``thaw`` is called for this task.
+    """
+    accident = context["dag_run"].conf.get("accident") or {}
+    if context["ti"].try_number == accident.get("try", 1) and "point" in accident:
+        crashpoints.install(partial(_strike, accident, signs(context["ti"].run_id)))
+    else:
+        crashpoints.install(None)
+
+
+def signs(run_id: str) -> Path:
+    """Return the folder through which a frozen task of this run and a test talk."""
+    folder = Path(os.environ["ACCIDENTS_FOLDER"]) / run_id
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _strike(accident: Mapping[str, Any], folder: Path, point: str) -> None:
+    if point != accident["point"]:
+        return
+    crashpoints.install(None)
+    (folder / "reached").write_text(f"{os.getpid()} {os.getppid()}")
+    kind = accident["kind"]
+    if kind == "freeze":
+        deadline = time.monotonic() + LONGEST_FREEZE_S
+        while not (folder / "thaw").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    elif kind == "supervisor":
+        os.kill(os.getppid(), signal.SIGKILL)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGTERM)

@@ -1,0 +1,46 @@
+"""The real operator and sensor, told by their run's conf which connection to use and what is to befall them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
+from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
+from tests.system.dags import accidents
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+RETRYING = {"retries": 3, "retry_delay": timedelta(seconds=1)}
+ORDER: dict[str, Any] = {"symbol": "{{ dag_run.conf.symbol }}", "amount": "{{ dag_run.conf.amount }}"}
+
+
+def orders(context: Any) -> dict[str, Any]:
+    """Return what the run's conf says."""
+    return dict(context["dag_run"].conf)
+
+
+class Pay(WithdrawSpotAssetOperator):
+    """The operator; its connection is in the conf, since that is no template."""
+
+    def pre_execute(self, context: Any) -> None:
+        """Limit the first try's time, if the conf says so."""
+        limit = orders(context).get("first_try_s")
+        if limit is not None and context["ti"].try_number == 1:
+            self.execution_timeout = timedelta(seconds=limit)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan the accident, then withdraw."""
+        self.pacifica_conn_id = orders(context)["conn"]
+        accidents.plan(context)
+        return super().execute(context)
+
+
+class Wait(WithdrawalBatchSensor):
+    """The sensor; its connection is in the conf."""
+
+    def execute(self, context: Context) -> Any:
+        """Wait."""
+        self.pacifica_conn_id = orders(context)["conn"]
+        return super().execute(context)

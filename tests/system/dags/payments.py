@@ -1,0 +1,95 @@
+"""Withdrawals as their runs' conf orders them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow.sdk import DAG, get_current_context, task
+
+from pacifica_provider.hooks.pacifica import PacificaHook
+from tests.system.dags import accidents
+from tests.system.dags.parts import ORDER, RETRYING, Pay, Wait
+
+ANY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+MANY: dict[str, Any] = {"max_active_runs": 64, "default_args": RETRYING}
+
+with DAG("pay", schedule=None, **MANY):
+    Pay(task_id="withdraw", **ORDER)
+
+with DAG("pay_too", schedule=None, **MANY):
+    Pay(task_id="withdraw", **ORDER)
+
+with DAG("pay_once", schedule=None, **{**MANY, "default_args": {"retries": 0}}):
+    Pay(task_id="withdraw", **ORDER)
+
+with DAG("pay_drifting", schedule=None, **MANY):
+    # Rendered anew at every try, and once more when a deferred task resumes.
+    Pay(
+        task_id="withdraw",
+        symbol="SOL",
+        amount="1.{{ macros.datetime.now().strftime('%H%M%S') }}",
+        wait_for_settlement=True,
+        deferrable=True,
+        poll_interval=2,
+    )
+
+with DAG("pay_impatient", schedule=None, **MANY):
+    Pay(
+        task_id="withdraw",
+        wait_for_settlement=True,
+        deferrable=True,
+        poll_interval=1,
+        settlement_timeout=timedelta(seconds=4),
+        **ORDER,
+    )
+
+with DAG("pay_and_wait", schedule=None, **MANY):
+    pay = Pay(task_id="withdraw", **ORDER)
+    fields = {"symbol": "symbol", "batch_nonce": "batch_nonce", "amount": "requested_amount"}
+    told: dict[str, Any] = {name: f"{{{{ ti.xcom_pull('withdraw')['{of}'] }}}}" for name, of in fields.items()}
+    Wait(task_id="poke", poke_interval=1, timeout=120, **told).set_upstream(pay)
+    Wait(task_id="deferred", deferrable=True, poke_interval=2, timeout=120, **told).set_upstream(pay)
+
+
+@task
+def orders(dag_run: Any = None) -> list[dict[str, str]]:
+    """Return the orders; after a clear, those of ``cleared_orders``."""
+    return list(dag_run.conf["cleared_orders" if dag_run.clear_number else "orders"])
+
+
+with DAG("pay_mapped", schedule=None, **MANY):
+    Pay.partial(task_id="withdraw").expand_kwargs(orders())
+
+with DAG("pay_many", schedule=None, **MANY):
+    # A few at a time, so that others find a free worker.
+    Pay.partial(
+        task_id="withdraw", pool="many", wait_for_settlement=True, deferrable=True, poll_interval=2
+    ).expand_kwargs(orders())
+
+with DAG("pay_by_hook", schedule=None, **MANY):
+
+    @task
+    def by_context(**context: Any) -> dict[str, Any]:
+        """Withdraw with the context that Airflow hands over."""
+        accidents.plan(context)
+        conf = context["dag_run"].conf
+        return PacificaHook(conf["conn"]).withdraw_spot_asset("SOL", conf["amount"], context=context)
+
+    @task
+    def by_current_context(dag_run: Any = None) -> list[dict[str, Any]]:
+        """Withdraw twice in one task, told apart by reference."""
+        hook = PacificaHook(dag_run.conf["conn"])
+        return [
+            hook.withdraw_spot_asset(
+                "BTC", dag_run.conf["amount"], context=dict(get_current_context()), withdrawal_ref=reference
+            )
+            for reference in ("first", "second")
+        ]
+
+    by_context()
+    by_current_context()
+
+for name in ("again", "changed", "new", "allowed"):  # a DAG each, as Airflow runs one backfill of a DAG at a time
+    with DAG(f"pay_daily_{name}", schedule="@daily", start_date=ANY, catchup=False, default_args=RETRYING):
+        Pay(task_id="withdraw", allow_backfill=name == "allowed", **ORDER)

@@ -1,0 +1,55 @@
+"""
+Tests that spend their time waiting, run at the same time.
+
+A test marked ``side_by_side`` is an ordinary function of the ``stage`` and its parameters, with no other fixture. All
+that are collected begin, in threads, with the first one that pytest comes to; at its own turn each is waited for, and
+passes or fails as if it had run just then.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
+    from tests.system.stage import Stage
+
+AT_ONCE = 20
+# Twenty that ask three times a second keep the API server from its work.
+POLL_S = 1.5
+
+
+class SideBySide:
+    """Runs the marked tests among ``items``; leaving waits for those that have begun and drops the rest."""
+
+    def __init__(self, stage: Stage, items: Sequence[pytest.Item]) -> None:
+        self._stage = stage
+        self._items = [item for item in items if item.get_closest_marker("side_by_side") is not None]
+        # The slow ones first, so that none of them is left for the end, and of those the slowest.
+        self._items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.stem != "test_waiting"))
+        self._threads = ThreadPoolExecutor(AT_ONCE, "test")
+        self._running: dict[str, Future[None]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def result(self, item: pytest.Function) -> None:
+        """Return when the test has passed, or raise what it raised."""
+        if not self._running:
+            self._stage.airflow.poll_s = POLL_S
+            self._running = {each.nodeid: self._threads.submit(self._run, each) for each in self._items}
+        self._running[item.nodeid].result()
+
+    def _run(self, item: pytest.Item) -> None:
+        assert isinstance(item, pytest.Function)
+        parameters: dict[str, Any] = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        item.obj(stage=self._stage, **parameters)

@@ -1,0 +1,122 @@
+"""Clearing and retrying, with the record kept and without, with the same order and with another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.runs import accident
+
+if TYPE_CHECKING:
+    from tests.system.stage import Stage
+
+pytestmark = pytest.mark.side_by_side
+
+
+def test_a_task_cleared_after_its_receipt_posts_nothing(stage: Stage) -> None:
+    """The same receipt comes back without a request of any kind (F53, I5)."""
+    run = stage.run("pay", stage.payer())
+    assert run.wait() == "success"
+    first, seen = run.receipt(), run.payer.posts()
+
+    assert run.again() == "success"
+
+    assert run.receipt() == first
+    assert run.payer.posts() == seen
+    assert f"already withdrawn, batch_nonce {first['batch_nonce']}; nothing is sent" in run.log()
+    assert run.only_debit()["batch_nonce"] == first["batch_nonce"]
+
+
+def test_a_task_cleared_with_its_store_wiped_is_unknown_with_its_own_row(stage: Stage) -> None:
+    """Airflow 3.4's default clear (F54): what the lists show is told to a person, and nothing is posted."""
+    run = stage.run("pay", stage.payer())
+    assert run.wait() == "success"
+    seen = run.payer.posts()
+    run.wipe()
+
+    assert run.again() == "failed"
+
+    record = run.entry()["records"][run.key()]
+    assert (record["state"], record["maybe_sent"]) == ("unknown", True)
+    assert [row["batch_nonce"] for row in record["candidates"]] == [run.only_debit()["batch_nonce"]]
+    assert run.payer.posts() == seen
+    assert run.key() in run.log()
+
+
+def test_a_wiped_store_and_empty_lists_post_under_the_same_key(stage: Stage) -> None:
+    """Killed before anything was sent, then wiped (F47, F54): the lists show nothing, so it is posted, once."""
+    run = stage.run("pay_once", stage.payer(), accident=accident("after_marker"))
+    assert run.wait() == "failed"
+    run.wipe()
+
+    assert run.again() == "success"
+
+    assert run.only_debit()["idempotency_key"] == run.key()
+    assert run.receipt()["adopted"] is False
+
+
+def test_a_template_that_drifts_between_tries_is_refused(stage: Stage) -> None:
+    """The first try is killed after its POST, the second renders another amount (F51): mismatch, nothing sent."""
+    run = stage.run("pay_drifting", stage.payer(), accident=accident("after_post"))
+
+    assert run.wait() == "failed"
+
+    log = run.log()
+    recorded = run.entry()["records"][run.key()]["order"]["amount"]
+    assert "ParameterMismatch" in log
+    assert f"already recorded a withdrawal of {recorded} SOL" in log
+    assert (run.tries(), len(run.payer.posts())) == (2, 1)
+    assert run.only_debit()["amount"].startswith(recorded)
+
+
+def test_a_dag_edited_after_its_receipt_and_cleared_is_a_mismatch(stage: Stage) -> None:
+    """The amount in the file is another one now (F56): nothing is sent, and the log says the first was accepted."""
+    run = stage.run("pay_edited", stage.payer())
+    assert run.wait() == "success"
+
+    stage.edit("3.25", "4.5")
+
+    assert run.again() == "failed"
+    assert "now the task asks for 4.5 SOL" in run.log()
+    assert "The recorded one WAS accepted" in run.log()
+    assert (run.only_debit()["amount"], len(run.payer.posts())) == ("3.25000000", 1)
+
+
+def test_a_run_deleted_and_made_again_under_its_id_is_unknown(stage: Stage) -> None:
+    """The record went with the run (F66): while the exchange remembers the key, its 409 stops the second payment."""
+    run = stage.run("pay", stage.payer())
+    assert run.wait() == "success"
+    stage.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
+
+    again = stage.run("pay", run.payer, run_id=run.run_id)
+
+    assert again.wait() == "failed"
+    assert "already knew this idempotency key at the first request" in again.log()
+    assert again.only_debit()["idempotency_key"] == again.key()
+
+
+def test_a_connection_that_points_to_another_account_at_the_retry_is_refused(stage: Stage) -> None:
+    """Killed after its POST, then the connection is re-pointed (F70): mismatch, and the other account pays nothing."""
+    other = stage.payer()
+    run = stage.run("pay_once", stage.payer(), accident=accident("after_post"))
+    assert run.wait() == "failed"
+
+    stage.repoint(run.payer.conn_id, other)
+
+    assert run.again() == "failed"
+    assert "already holds the record of another withdrawal" in run.log()
+    assert other.posts() == []
+    assert len(run.payer.posts()) == 1
+
+
+def test_an_agent_rotated_between_two_tries_pays_under_the_same_key(stage: Stage) -> None:
+    """Killed before its POST, then the agent's key is replaced (F69): the account is the same, so the key is too."""
+    run = stage.run("pay_once", stage.payer(), accident=accident("before_post"))
+    assert run.wait() == "failed"
+
+    stage.rotate_agent(run.payer)
+
+    assert run.again() == "success"
+    assert run.only_debit()["idempotency_key"] == run.key()
+    assert run.receipt()["adopted"] is False

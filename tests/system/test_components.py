@@ -1,0 +1,107 @@
+"""Parts of Airflow die or stand still while money is on its way; each withdrawal is made once all the same."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.system.runs import Run, accident
+
+if TYPE_CHECKING:
+    from tests.system.stage import Stage
+
+# Long enough for a request of the task's to the API server to have failed, short of a given-up heartbeat.
+OUTAGE_S = 5.0
+ROOMY_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def outage(stage: Stage) -> dict[str, tuple[Run, int]]:
+    """Return two runs that lost the execution API at a point each, and the debits there were while it was away."""
+    runs = {
+        point: stage.run("pay", stage.payer(expiry_window_ms=ROOMY_MS), accident=accident(point, "freeze"))
+        for point in ("after_marker", "after_post")
+    }
+    for run in runs.values():
+        run.wait_struck()
+    stage.airflow.kill("execution-api")
+    for run in runs.values():
+        run.thaw()
+    time.sleep(OUTAGE_S)
+    debits = {point: len(run.payer.debits()) for point, run in runs.items()}
+    stage.airflow.start("execution-api")
+    stage.airflow.wait_execution_api()
+    return {point: (run, debits[point]) for point, run in runs.items()}
+
+
+def check_paid_once(run: Run) -> None:
+    """Check that the run ended well, with one debit that its receipt names."""
+    assert run.wait() == "success"
+    assert run.only_debit()["idempotency_key"] == run.key()
+    assert run.receipt()["batch_nonce"] == run.only_debit()["batch_nonce"]
+
+
+def test_a_store_that_is_down_before_the_attempt_stops_the_post(outage: dict[str, tuple[Run, int]]) -> None:
+    """While the execution API was away nothing was sent (F44); once it is back, the withdrawal is made, once."""
+    run, meanwhile = outage["after_marker"]
+
+    check_paid_once(run)
+    assert meanwhile == 0
+
+
+def test_a_store_that_is_down_after_a_200_loses_nothing(outage: dict[str, tuple[Run, int]]) -> None:
+    """The receipt could not be written at first (F45, F46); what is returned in the end is the one debit."""
+    run, meanwhile = outage["after_post"]
+
+    check_paid_once(run)
+    assert meanwhile == 1
+
+
+def test_a_killed_scheduler_takes_nothing_with_it(stage: Stage) -> None:
+    """One task is between record and POST, one run is only queued, when the scheduler dies (F42): both pay once."""
+    frozen = stage.run("pay", stage.payer(expiry_window_ms=ROOMY_MS), accident=accident("before_post", "freeze"))
+    frozen.wait_struck()
+
+    stage.airflow.kill("scheduler")
+    queued = stage.run("pay", stage.payer())
+    frozen.thaw()
+    stage.airflow.start("scheduler")
+    stage.airflow.wait_healthy()
+
+    check_paid_once(frozen)
+    check_paid_once(queued)
+
+
+def test_a_trigger_that_ran_in_two_triggerers_ends_its_task_once(stage: Stage) -> None:
+    """One triggerer stands still and is replaced (F43); when it goes on, its stale event changes nothing."""
+    with stage.own_exchange() as payer:
+        run = stage.run("pay_drifting", payer)
+        run.wait_task("deferred")
+        stage.airflow.wait_until(lambda: sockets(run) == 1, 60, "the trigger to listen")
+        standing = [psutil.Process(pid) for pid in stage.airflow.pids("triggerer")]
+        try:
+            for process in standing:
+                process.send_signal(signal.SIGSTOP)
+            stage.airflow.start("triggerer-2")
+            stage.airflow.wait_until(lambda: sockets(run) == 2, 90, "the second triggerer to take the trigger over")
+            payer.settle()
+            check_paid_once(run)
+            first = run.receipt()
+        finally:
+            for process in standing:
+                process.send_signal(signal.SIGCONT)
+        stage.airflow.wait_until(lambda: sockets(run) == 0, 60, "both triggerers to have done with it")
+        stage.airflow.kill("triggerer-2", signal.SIGTERM, tree=True)
+
+        assert run.airflow.wait_run(run.dag_id, run.run_id) == "success"
+        assert run.receipt() == first
+        assert (run.tries(), len(payer.posts())) == (1, 1)
+
+
+def sockets(run: Run) -> int:
+    """Return how many triggerers listen to the run's exchange."""
+    return int(run.payer.exchange.control("GET", "/ws")["connections"])

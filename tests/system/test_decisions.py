@@ -1,0 +1,127 @@
+"""The walk of docs/unknown.md: look with the command the error ends with, decide with it, clear."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pacifica_provider.hooks.stores import DECISION_KEY
+from tests.system.runs import Run, accident
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.system.runs import Payer
+    from tests.system.stage import Stage
+
+pytestmark = pytest.mark.side_by_side
+COMMAND = re.compile(
+    r"airflow (pacifica case --dag-id \S+ --run-id \S+ --task-id [\w]+(?: --map-index \d+)?"
+    r"(?: --withdrawal-ref [\w-]+)?)"
+)
+
+
+def case(run: Run, *options: str, map_index: int = -1) -> subprocess.CompletedProcess[str]:
+    """Run the command line that the task's error ends with, and what a person adds to it."""
+    found = COMMAND.findall(run.log(map_index=map_index))
+    assert found, run.log(map_index=map_index)
+    return run.airflow.command(*shlex.split(found[-1]), *options)
+
+
+def decided(run: Run, *options: str, map_index: int = -1) -> str:
+    """Take a decision, clear the task, and return what becomes of it."""
+    taken = case(run, "--decide", *options, "--by", "ana", "--why", "looked", map_index=map_index)
+    assert taken.returncode == 0, taken.stdout + taken.stderr
+    return run.again()
+
+
+def unmoved_unknown(stage: Stage, payer: Payer) -> Run:
+    """Return a run that is unknown although nothing moved: its first request was lost, its second refused."""
+    payer.fault("reset")
+    payer.fault("status", status=422)
+    run = stage.run("pay", payer)
+    assert run.wait() == "failed"
+    assert run.entry()["records"][run.key()]["state"] == "unknown"
+    assert (len(payer.posts()), payer.debits()) == (2, [])
+    return run
+
+
+@pytest.mark.slow
+def test_a_person_adopts_the_row_of_a_wiped_record(stage: Stage) -> None:
+    """Store wiped, cleared: unknown; the case shows the row; adopted and cleared again, it is the receipt (F54, I4)."""
+    run = stage.run("pay", stage.payer())
+    assert run.wait() == "success"
+    first = run.receipt()
+    run.wipe()
+    assert run.again() == "failed"
+
+    shown = case(run)
+    wrong = case(run, "--decide", "adopt", "--batch-nonce", "7", "--why", "typing")
+    state = decided(run, "adopt", "--batch-nonce", str(first["batch_nonce"]))
+
+    assert shown.returncode == 0
+    assert f"--decide adopt --batch-nonce {first['batch_nonce']}" in shown.stdout
+    assert wrong.returncode == 2
+    assert "no listed withdrawal with batch_nonce 7" in wrong.stdout
+    assert state == "success"
+    assert run.receipt()["adopted"] is True
+    assert run.receipt()["batch_nonce"] == first["batch_nonce"] == run.only_debit()["batch_nonce"]
+    assert len(run.payer.posts()) == 1
+    assert run.airflow.task_state(*run.task, DECISION_KEY) is None
+    assert "adopt by ana: looked" in run.log()
+
+
+@pytest.mark.slow
+def test_a_person_has_it_posted_again_where_nothing_moved(stage: Stage) -> None:
+    """A repost is refused while it leaves a listed row unnamed; then it pays once, under the same key (I4)."""
+    with stage.own_exchange() as payer:
+        run = unmoved_unknown(stage, payer)
+        foreign = payer.exchange.control(
+            "POST", "/foreign_withdrawal", {"account": payer.account, "symbol": "SOL", "amount": "1.25"}
+        )
+
+        unnamed = case(run, "--decide", "repost", "--why", "nothing moved")
+        state = decided(run, "repost", "--rows", str(foreign["batch_nonce"]))
+
+        assert unnamed.returncode == 2
+        assert f"does not name batch_nonce [{foreign['batch_nonce']}]" in unnamed.stdout
+        assert state == "success"
+        (debit,) = [each for each in payer.debits() if each["idempotency_key"] == run.key()]
+        assert run.receipt()["batch_nonce"] == debit["batch_nonce"] != foreign["batch_nonce"]
+        assert len(payer.posts()) == 3
+
+
+@pytest.mark.slow
+def test_a_person_voids_it_and_it_never_posts_again(stage: Stage) -> None:
+    """Voided, it fails whenever it is cleared, and sends nothing (I4, I5)."""
+    with stage.own_exchange() as payer:
+        run = unmoved_unknown(stage, payer)
+
+        states = [decided(run, "void"), run.again()]
+
+        assert states == ["failed", "failed"]
+        assert "voided this withdrawal" in run.log()
+        assert "Nothing is left to decide" in case(run).stdout
+        assert (len(payer.posts()), payer.debits()) == (2, [])
+
+
+@pytest.mark.slow
+def test_a_person_adopts_what_a_mapped_task_may_not(stage: Stage) -> None:
+    """A mapped task that lost its answer asks, even with one candidate (F03): adopted by hand, it is the receipt."""
+    order = {"symbol": "SOL", "amount": "2.5", "withdrawal_ref": "only-one"}
+    run = stage.run(
+        "pay_mapped", stage.payer(), orders=[order], cleared_orders=[order], accident=accident("after_post")
+    )
+    assert run.wait() == "failed"
+    assert "a mapped task may stand beside an equal one" in run.log(map_index=0)
+    debit = run.only_debit()
+
+    state = decided(run, "adopt", "--batch-nonce", str(debit["batch_nonce"]), map_index=0)
+
+    assert state == "success"
+    assert run.receipt(map_index=0)["batch_nonce"] == debit["batch_nonce"]
+    assert run.receipt(map_index=0)["idempotency_key"] == run.key("only-one") == debit["idempotency_key"]
+    assert len(run.payer.posts()) == 2

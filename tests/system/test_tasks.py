@@ -1,0 +1,113 @@
+"""The other ways to withdraw and to wait: mapped, by the hook, by the sensor, deferred."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.runs import accident
+
+if TYPE_CHECKING:
+    from tests.system.stage import Stage
+
+pytestmark = pytest.mark.side_by_side
+
+
+def order(reference: str, amount: str) -> dict[str, str]:
+    """Return one mapped task's arguments."""
+    return {"symbol": "SOL", "amount": amount, "withdrawal_ref": reference}
+
+
+@pytest.mark.slow
+def test_a_mapping_re_ordered_and_grown_pays_only_what_is_new(stage: Stage) -> None:
+    """After a clear, days later, the references have other indices (F61, F62): what moved asks, what is new pays."""
+    with stage.own_exchange() as payer:
+        a, b, c, d = (order(name, f"{number}.5") for number, name in enumerate("abcd", 1))
+        run = stage.run("pay_mapped", payer, orders=[a, b, c], cleared_orders=[c, b, a, d])
+        assert run.wait() == "success"
+        before = payer.debits()
+        payer.exchange.control("POST", "/forget_keys")
+
+        assert run.again(["orders", "withdraw"]) == "failed"
+
+        tasks = stage.airflow.task_instances(run.dag_id, run.run_id)
+        states = {each["map_index"]: each["state"] for each in tasks if each["task_id"] == "withdraw"}
+        keys = [each["idempotency_key"] for each in payer.debits()]
+        assert sorted(each["idempotency_key"] for each in before) == sorted(run.key(name) for name in "abc")
+        assert states == {0: "failed", 1: "success", 2: "failed", 3: "success"}
+        assert sorted(keys) == sorted(run.key(name) for name in "abcd")
+        assert all("UNKNOWN" in run.log(map_index=index) for index in (0, 2))
+
+
+def test_a_mapped_task_without_a_reference_sends_nothing(stage: Stage) -> None:
+    """The map index is no identity (F61): ConfigurationError, at once."""
+    run = stage.run("pay_mapped", stage.payer(), orders=[{"symbol": "SOL", "amount": "1"}])
+
+    assert run.wait() == "failed"
+
+    assert "A mapped withdrawal needs a withdrawal_ref" in run.log(map_index=0)
+    assert run.tries(map_index=0) == 1
+    assert run.payer.posts() == []
+
+
+def test_the_hook_in_a_task_pays_once_too(stage: Stage) -> None:
+    """By the context handed over, killed after its receipt (F38), and by get_current_context, twice with references."""
+    run = stage.run("pay_by_hook", stage.payer(), task_id="by_context", accident=accident("after_receipt"))
+
+    assert run.wait() == "success"
+
+    one, two = run.receipt("by_context"), run.receipt("by_current_context")
+    debits = {each["batch_nonce"]: each["idempotency_key"] for each in run.payer.debits() if each["symbol"] == "SOL"}
+    assert debits == {one["batch_nonce"]: run.key()}
+    assert [each["symbol"] for each in two] == ["BTC", "BTC"]
+    assert len({each["batch_nonce"] for each in two}) == 2
+    assert len(run.payer.posts()) == len(run.payer.debits()) == 3
+
+
+def test_the_sensor_pokes_and_defers_until_the_batch_is_on_chain(stage: Stage) -> None:
+    """Both return the row of the history, which names the transaction of the one debit (F75)."""
+    run = stage.run("pay_and_wait", stage.payer())
+    run.wait_task("success")
+    stage.airflow.wait_task_state(run.dag_id, run.run_id, "deferred", ["deferred"])
+    stage.airflow.wait_task_state(run.dag_id, run.run_id, "poke", ["running"])
+
+    run.payer.settle()
+
+    assert run.wait() == "success"
+    expected = (run.receipt()["batch_nonce"], run.only_debit()["transaction_id"])
+    assert [(row["batch_nonce"], row["transaction_id"]) for row in (run.receipt("poke"), run.receipt("deferred"))] == [
+        expected,
+        expected,
+    ]
+
+
+def test_a_deferred_task_resumes_with_the_order_it_was_deferred_with(stage: Stage) -> None:
+    """Its amount is templated from now(), which renders to another text on resume: the receipt is the record's."""
+    run = stage.run("pay_drifting", stage.payer())
+    run.wait_task("deferred")
+    deferred = stage.rendered(run)["amount"]
+
+    run.payer.settle()
+
+    assert run.wait() == "success"
+    debit, receipt = run.only_debit(), run.receipt()
+    assert stage.rendered(run)["amount"] != deferred
+    assert (receipt["requested_amount"], receipt["batch_nonce"]) == (deferred, debit["batch_nonce"])
+    assert receipt["transaction_id"] == debit["transaction_id"]
+    assert (run.tries(), len(run.payer.posts())) == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_settlement_timeout_is_retried_without_a_post(stage: Stage) -> None:
+    """Not on chain in time (F78): SettlementTimeout, then a retry recalls the receipt and waits on."""
+    run = stage.run("pay_impatient", stage.payer())
+    run.wait_task("deferred", "up_for_retry", "success", "failed", try_number=2)
+
+    run.payer.settle()
+
+    assert run.wait() == "success"
+    logs = [run.log(number) for number in range(1, run.tries() + 1)]
+    assert any("WAS accepted but was not seen on chain in time" in log for log in logs)
+    assert run.receipt()["transaction_id"] == run.only_debit()["transaction_id"]
+    assert len(run.payer.posts()) == 1

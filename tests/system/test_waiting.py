@@ -1,0 +1,117 @@
+"""Many deferred tasks on one account share one watcher, whatever happens to triggerer, push and quota."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.runs import WAIT_S, Run
+
+if TYPE_CHECKING:
+    from tests.system.runs import Payer
+    from tests.system.stage import Stage
+
+pytestmark = [pytest.mark.side_by_side, pytest.mark.slow]
+MANY = 200
+FEW = 6
+POLL_S = 2
+# How long they wait in peace before, and after, what befalls them.
+PEACE_S = 6.0
+READS = ("pending", "history", "bridge_parameters")
+ARGUMENTS = {
+    "pacifica_conn_id", "symbol", "batch_nonce", "amount", "end_time", "poll_interval", "fee_amount", "submitted_at_ms"
+}  # fmt: skip
+
+
+def waiting(stage: Stage, payer: Payer, count: int) -> Run:
+    """Return a run of so many mapped withdrawals, all accepted and deferred."""
+    orders = [{"symbol": "SOL", "amount": f"1.{n:04}", "withdrawal_ref": f"ref-{n}"} for n in range(1, count + 1)]
+    run = stage.run("pay_many", payer, orders=orders)
+    path = f"/dags/pay_many/dagRuns/{run.run_id}/taskInstances"
+    stage.airflow.wait_until(
+        lambda: stage.airflow.rest("GET", path, state="deferred", limit=1)["total_entries"] == count,
+        2 * WAIT_S,
+        f"{count} tasks to be deferred",
+    )
+    return run
+
+
+def reads(payer: Payer) -> int:
+    """Return how many requests only look."""
+    requests = payer.ledger()["requests"]
+    return sum(requests.get(route, 0) for route in READS)
+
+
+def check_all_settled(run: Run, count: int) -> None:
+    """Check that every task ended at its first try with the receipt of its own debit, now on chain."""
+    assert run.airflow.wait_run(run.dag_id, run.run_id, 2 * WAIT_S) == "success"
+    debits = {each["idempotency_key"]: each for each in run.payer.debits()}
+    tasks = [t for t in run.airflow.task_instances(run.dag_id, run.run_id) if t["task_id"] == run.task_id]
+    receipts = [run.receipt(map_index=each["map_index"]) for each in tasks]
+    assert len(debits) == len(run.payer.debits()) == len(run.payer.posts()) == count
+    assert {each["try_number"] for each in tasks} == {1}
+    assert {each["idempotency_key"]: each["transaction_id"] for each in receipts} == {
+        key: debit["transaction_id"] for key, debit in debits.items()
+    }
+
+
+@pytest.mark.timeout(700)
+def test_two_hundred_deferred_tasks_outlive_their_triggerer_and_share_every_look(stage: Stage) -> None:
+    """The triggerer is killed while all wait (F43): each ends with its own settled receipt, at a few looks in all."""
+    with stage.own_exchange() as payer:
+        run = waiting(stage, payer, MANY)
+        arguments = stage.trigger_arguments(payer.conn_id)
+        before = reads(payer)
+
+        time.sleep(PEACE_S)
+        stage.airflow.kill("triggerer", tree=True)
+        stage.airflow.start("triggerer")
+        stage.airflow.wait_healthy()
+        time.sleep(PEACE_S)
+        payer.exchange.control("POST", "/settle")
+        check_all_settled(run, MANY)
+
+        assert len(arguments) == MANY
+        assert all(set(each) == ARGUMENTS for each in arguments)
+        assert reads(payer) - before < MANY / 4
+
+
+def test_waiting_goes_on_where_the_socket_is_cut(stage: Stage) -> None:
+    """Cut, and refused from then on: polling alone finds that they are settled."""
+    with stage.own_exchange() as payer:
+        run = waiting(stage, payer, FEW)
+        payer.exchange.control("POST", "/ws", {"action": "refuse"})
+        payer.exchange.control("POST", "/ws", {"action": "cut"})
+        before = reads(payer)
+
+        payer.exchange.control("POST", "/settle")
+        check_all_settled(run, FEW)
+
+        assert payer.exchange.control("GET", "/ws")["connections"] == 0
+        assert reads(payer) > before
+
+
+def test_a_used_up_quota_only_delays_the_end(stage: Stage) -> None:
+    """Every read is answered 429 for a while (F79): no task fails, none sends anything, and all see the end."""
+    with stage.own_exchange() as payer:
+        run = waiting(stage, payer, FEW)
+        payer.exchange.control("POST", "/ws", {"action": "refuse"})
+        payer.exchange.control("POST", "/ws", {"action": "cut"})
+        payer.exchange.control("POST", "/faults", {"route": "*", "kind": "status", "status": 429, "count": None})
+
+        payer.exchange.control("POST", "/settle")
+        stage.airflow.wait_until(lambda: hits(payer) > 0, 60, "a look to be refused")
+        time.sleep(PEACE_S)
+        refused = hits(payer)
+        payer.exchange.control("DELETE", "/faults")
+        check_all_settled(run, FEW)
+
+        assert 0 < refused <= PEACE_S + 2
+
+
+def hits(payer: Payer) -> int:
+    """Return how many requests have met the fault."""
+    (fault,) = payer.exchange.control("GET", "/faults")["faults"]
+    return int(fault["hits"])
