@@ -26,7 +26,6 @@ WINDOW_S = 60.0
 _HEAVY_COST, _HEAVY_COST_WITH_KEY = 12.0, 4.0
 _PAGE_TRIES = 5
 _PAGE_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = WINDOW_S
 
 
 class Budget:
@@ -96,10 +95,16 @@ class MeteredTransport(HttpxTransport):
             tries -= 1
             if tries <= 0 or not _passing(result):
                 return result
-            asked = result.retry_after_s if isinstance(result, Answer) else None
-            await asyncio.sleep(min(asked or _PAGE_PAUSE_S, _LONGEST_PAUSE_S) * random.uniform(1, 1.5))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(_pause_s(result) * random.uniform(1, 1.5))  # noqa: S311 - jitter, not a secret
 
 
 def _passing(result: Answer | TransportFailure) -> bool:
     """Say whether the same request may well be answered a little later."""
     return isinstance(result, TransportFailure) or result.status == 429 or result.status >= 500
+
+
+def _pause_s(result: Answer | TransportFailure) -> float:
+    """Return how long to wait before asking again: as a 429 says, else a moment."""
+    if isinstance(result, TransportFailure) or result.status != 429:
+        return _PAGE_PAUSE_S
+    return min(result.retry_after_s or _PAGE_PAUSE_S, WINDOW_S)

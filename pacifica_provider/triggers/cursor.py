@@ -74,6 +74,7 @@ class Cursor:
     def fresh(self, rows: Iterable[SettledWithdrawal]) -> Iterator[SettledWithdrawal]:
         """Yield the settled rows that have not been announced, oldest first; ``mark`` each as it is announced."""
         settled = [row for row in rows if row.transaction_id and row.created_at_ms >= self.floor_ms]
+        settled.reverse()  # lists are newest first as far as anybody has seen; only of use where times are equal
         settled.sort(key=lambda row: row.created_at_ms)
         count: Counter[str] = Counter()
         for row in settled:

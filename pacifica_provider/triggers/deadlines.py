@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pacifica_provider.triggers.events import timeout_event
+from pacifica_provider.triggers.waiters import NOT_LOOKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,8 @@ class Deadlines:
         """Time out those whose time is up, after one more look where the last is older than they asked for."""
         now, pace = time.monotonic(), self._watcher.pace
         for waiter in self._watcher.waiters.pop_ended(time.time()):
-            looked = pace.last_look >= waiter.joined_at
+            # A look that has only begun has shown nothing yet.
+            looked = pace.last_look >= waiter.joined_at and waiter.last_seen != NOT_LOOKED
             if looked and (now - pace.last_look <= waiter.interval or pace.blocked(now)):
                 self._time_out(waiter)
             else:

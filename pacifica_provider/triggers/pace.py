@@ -101,4 +101,5 @@ class Pace:
         if self._unseen_wait is not None:
             pause = min(pause, max(interval, self._unseen_wait))
         follow_up = self._follow_ups[0] if self._follow_ups else float("inf")
-        return max(min(self.last_look + pause, self._wanted_at, follow_up), self._blocked_until)
+        regular = self.last_look + pause if self.last_look >= 0 else float("inf")  # the first look has to be asked for
+        return max(min(regular, self._wanted_at, follow_up), self._blocked_until)

@@ -79,8 +79,12 @@ class Push:
         """Subscribe, listen, and start again after whatever ends it; it only ends by being cancelled."""
         while True:
             try:
-                async with connect(self._url, **_options()) as socket:
+                socket = await connect(self._url, **_options())
+                try:
                     await self._listen(socket)
+                finally:
+                    # Not a polite closing: that takes time, which a loop that is shutting down does not give.
+                    socket.transport.abort()
             # The last is a certificate, or an address, that cannot be right; it is retried as seldom as the rest.
             except (_SilentError, WebSocketException, OSError, asyncio.TimeoutError, ValueError) as error:
                 self._lost(error)
@@ -94,21 +98,22 @@ class Push:
     async def _listen(self, socket: ClientConnection) -> None:
         params = {"source": CHANNEL, "account": self._account}
         await socket.send(json.dumps({"method": "subscribe", "params": params}))
-        asked_at = last_heard = time.monotonic()
-        next_ping = asked_at
-        while True:
-            now = time.monotonic()
-            if now - last_heard > SILENCE_S:
-                raise _SilentError
-            if now >= next_ping:
-                await socket.send('{"method":"ping"}')
-                next_ping = now + PING_EVERY_S
-            try:
-                text = await asyncio.wait_for(socket.recv(), max(0.001, next_ping - now))
-            except asyncio.TimeoutError:
-                continue
-            last_heard = time.monotonic()
-            self._hear(text)
+        last_heard = next_ping = time.monotonic()
+        message = asyncio.ensure_future(socket.recv())
+        try:
+            while (now := time.monotonic()) - last_heard <= SILENCE_S:
+                if now >= next_ping:
+                    await socket.send('{"method":"ping"}')
+                    next_ping = now + PING_EVERY_S
+                # wait_for would do as well, but before Python 3.12 it can lose a cancellation.
+                await asyncio.wait([message], timeout=next_ping - now)
+                if message.done():
+                    last_heard = time.monotonic()
+                    self._hear(message.result())
+                    message = asyncio.ensure_future(socket.recv())
+        finally:
+            message.cancel()
+        raise _SilentError
 
     def _hear(self, text: str | bytes) -> None:
         message = json.loads(text)

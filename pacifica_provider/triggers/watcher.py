@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 # Clocks and sockets are checked at least this often, however long the pause.
 _LONGEST_SLEEP_S = 30.0
-_CLOSING_S = 1.0
 _Key = tuple[str, str, str | None]
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, Watcher]] = WeakKeyDictionary()
@@ -143,14 +142,15 @@ class Watcher:
             async with MeteredTransport(
                 timeout_s=self._settings.timeout_s, with_key=self._settings.api_config_key is not None
             ) as transport:
-                while self._used:
-                    await self._until_due()
-                    await self._look_once(transport)
-                self._forget()  # before anything is awaited: whoever comes now begins a new one
+                try:
+                    while self._used:
+                        await self._until_due()
+                        await self._look_once(transport)
+                finally:
+                    self._forget()  # before anything is awaited: whoever comes now begins a new one
         finally:
-            while not listening.done():  # before Python 3.12 a cancellation can be lost in wait_for
-                listening.cancel()
-                await asyncio.wait([listening], timeout=_CLOSING_S)
+            listening.cancel()
+            await asyncio.wait([listening])
 
     async def _until_due(self) -> None:
         while self._used:
@@ -202,16 +202,19 @@ class Watcher:
         self._wake.set()
 
     def _end_if_unused(self) -> None:
-        if not self._used:
-            self._forget()
+        # Once it is ending by itself, a cancellation would only keep it from closing its sockets.
+        if not self._used and self._forget():
             self._task.cancel()
             self._wake.set()
 
-    def _forget(self) -> None:
+    def _forget(self) -> bool:
+        """Let nobody join any more; say whether it was possible so far."""
         self._deadlines.cancel()
         watchers, key = _watchers.get(self._loop, {}), _key(self._settings)
-        if watchers.get(key) is self:
-            del watchers[key]
+        if watchers.get(key) is not self:
+            return False
+        del watchers[key]
+        return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Leave nobody waiting for a watcher that is gone."""

@@ -20,6 +20,7 @@ def by_httpx(request: HttpRequest, *, timeout_s: float = 3, ca_file: str | None 
     """Send with the triggerer's transport, in an event loop of its own."""
 
     async def send() -> Answer | TransportFailure:
+        """Send within the loop."""
         async with HttpxTransport(timeout_s=timeout_s, ca_file=ca_file) as transport:
             return await transport(request)
 

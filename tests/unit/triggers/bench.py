@@ -48,6 +48,14 @@ def sockets(sandbox: Sandbox) -> int:
     return int(sandbox.control("GET", "/ws")["connections"])
 
 
+def hung_up(sandbox: Sandbox) -> bool:
+    """Say whether every WebSocket is closed, or will be in a moment."""
+    deadline = time.monotonic() + 2
+    while sockets(sandbox) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not sockets(sandbox)
+
+
 def trigger(receipt: dict[str, Any], *, lasts_s: float = 60, **kwargs: Any) -> WithdrawalBatchTrigger:
     """Return a trigger that waits for a withdrawal."""
     arguments: dict[str, Any] = {

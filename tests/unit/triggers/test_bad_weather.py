@@ -134,14 +134,15 @@ def test_a_quota_spent_by_others_slows_the_watcher_down(sandbox: Sandbox) -> Non
 
 
 @pytest.mark.usefixtures("no_push")
+@pytest.mark.parametrize("kind", ["429", "503", "reset"])
 def test_a_failing_page_is_fetched_again_instead_of_the_whole_history(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """A long history is read to its end even where one page in three fails."""
     options(sandbox, history_page_size=5)
     receipts = [pay(sandbox) for _ in range(30)]
     settle(sandbox)
-    fault(sandbox, route="history", kind="status", status=503, skip=3, count=2)
+    fault(sandbox, route="history", skip=3, count=2, **WEATHER[kind])
     monkeypatch.setattr("pacifica_provider.triggers.budget._PAGE_PAUSE_S", 0.01)
 
     event = asyncio.run(event_of(trigger(receipts[0])))

@@ -14,6 +14,7 @@ from tests.unit.triggers.bench import (
     alone,
     connected,
     event_of,
+    hung_up,
     options,
     pay,
     requests,
@@ -122,7 +123,7 @@ def test_the_watcher_ends_with_its_last_trigger(sandbox: Sandbox, how: str) -> N
         return first, await alone()
 
     assert asyncio.run(wait()) == (True, True)
-    assert sockets(sandbox) == 0
+    assert hung_up(sandbox)
 
 
 def test_two_accounts_have_two_watchers(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

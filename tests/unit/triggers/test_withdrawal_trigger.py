@@ -250,7 +250,7 @@ def test_it_wakes_nobody_before_the_withdrawal_is_settled(sandbox: Sandbox) -> N
 
     async def wait() -> bool:
         (task,) = start(trigger(receipt, poll_interval=0.05))
-        await until(lambda: requests(sandbox)["pending"] >= 2)
+        await until(lambda: requests(sandbox)["pending"] >= 1)
         await asyncio.sleep(0.3)
         done = task.done()
         task.cancel()
