@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 import threading
@@ -21,6 +22,9 @@ from tests.unit.triggers.bench import CONN_ID, event_of, pay, requests, settle, 
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
+
+
+whose = contextvars.ContextVar("whose", default="nobody's")
 
 
 async def first_rows(count: int = 1) -> int:
@@ -155,3 +159,22 @@ def test_readings_that_were_not_fetched_are_merged() -> None:
 
     assert merged(whole, newest) == Snapshot((rows[3], rows[2], rows[0], rows[1]), None, 1)
     assert merged(newest, whole) == whole
+
+
+def test_a_watcher_belongs_to_no_task(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it logs is not filed under the task whose trigger happened to come first."""
+    seen: list[str] = []
+    look = Look.run
+
+    async def noting(self: Look, *args: Any) -> None:
+        seen.append(whose.get())
+        await look(self, *args)
+
+    monkeypatch.setattr(Look, "run", noting)
+    receipt = pay(sandbox)
+    settle(sandbox)
+    whose.set("the first task's")
+
+    asyncio.run(event_of(trigger(receipt)))
+
+    assert seen == ["nobody's"]

@@ -14,7 +14,7 @@ from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 from pacifica_provider.triggers import search
 from pacifica_provider.triggers.events import AlienEventError, settled_row
 from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
-from tests.unit.triggers.bench import event_of, options, pay, requests, settle, start, trigger, until
+from tests.unit.triggers.bench import connected, event_of, options, pay, requests, settle, start, trigger, until
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -215,19 +215,34 @@ def test_a_withdrawal_in_neither_list_for_too_long_is_said_to_be_unknown(
 
 @pytest.mark.usefixtures("no_push")
 def test_time_in_neither_list_counts_only_without_a_break(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pending list may show a withdrawal late; from then on it is known."""
-    monkeypatch.setattr(search, "NOT_SEEN_GRACE_S", 0.6)
-    options(sandbox, list_lag_s=0.4)
+    """The pending list may show a withdrawal late, and the history later still; each absence counts for itself."""
+    monkeypatch.setattr(search, "NOT_SEEN_GRACE_S", 0.7)
+    options(sandbox, list_lag_s=0.4, settle_gap_s=0.4)
     receipt = pay(sandbox)
 
-    async def wait() -> bool:
+    async def wait() -> str:
         (task,) = start(trigger(receipt, poll_interval=0.05))
-        await asyncio.sleep(1.2)
-        ended = task.done()
-        task.cancel()
-        return ended
+        await asyncio.sleep(1)
+        settle(sandbox)
+        return str((await task)["status"])
 
-    assert not asyncio.run(wait())
+    assert asyncio.run(wait()) == "settled"
+
+
+def test_a_last_look_is_owed_to_whoever_comes_after_its_end(sandbox: Sandbox) -> None:
+    """Also where the watcher has just looked: that was before the trigger came."""
+    patient = pay(sandbox)
+
+    async def wait() -> str:
+        (task,) = start(trigger(patient))
+        await connected(sandbox)
+        late = pay(sandbox, "2")
+        settle(sandbox, symbol="SOL", batch_nonce=late["batch_nonce"])
+        event = await event_of(trigger(late, lasts_s=-3600))
+        task.cancel()
+        return str(event["status"])
+
+    assert asyncio.run(wait()) == "settled"
 
 
 @pytest.mark.parametrize("event", [None, {}, {"status": "done"}, {"status": "settled", "row": {"symbol": "SOL"}}])
