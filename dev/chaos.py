@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ACCOUNTS = 4
 SETTLE_AFTER_S = 3
 # Enough to keep two cores busy.
-AT_ONCE = 14
+AT_ONCE = 16
 DRAIN_S = 420.0
 ROUNDS = 4
 DAG_IDS = ["pay"] * 5 + ["pay_too", "pay_and_wait", "pay_drifting", "pay_mapped", "pay_by_hook"]
@@ -59,7 +59,7 @@ class Chaos:
         self._payers = [self.stage.payer() for _ in range(ACCOUNTS)]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.nemesis.guarded(self._start_one)
+            self.nemesis.guarded(self._start_some)
             self.nemesis.strike(self.runs)
             time.sleep(self.random.uniform(0.2, 1.5))
         self.nemesis.relent()
@@ -78,9 +78,11 @@ class Chaos:
             for each in again:
                 self.stage.airflow.clear(each.run.dag_id, each.run.run_id, [each.task_id])
 
+    def _start_some(self) -> None:
+        for _ in range(min(3, AT_ONCE - len(self._unfinished()))):
+            self._start_one()
+
     def _start_one(self) -> None:
-        if len(self._unfinished()) >= AT_ONCE:
-            return
         dag_id, payer = self.random.choice(DAG_IDS), self.random.choice(self._payers)
         conf: dict[str, Any] = self.nemesis.accident()
         orders = [

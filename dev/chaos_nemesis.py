@@ -65,7 +65,7 @@ class Nemesis:
             (4, self._freeze_task),
             (3, self._clear),
             (2, self._switch),
-            (1.5, self._kill_component),
+            (1, self._kill_component),
             (1, self._cut_push),
         ]
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 import psutil
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 HEALTH_NAMES = {"scheduler": "scheduler", "triggerer": "triggerer", "dag-processor": "dag_processor"}
+AIRFLOW = Path(sys.executable).parent / "airflow"
 START_TIMEOUT_S = 120
+SCHEDULER_RESTARTS = 3
 TAIL_LINES = 40
 
 
@@ -82,6 +84,7 @@ class LocalAirflow(AirflowRest):
         self._execution_url = f"http://{HOST}:{execution_port or self._port}/execution/health"
         self._keep_home = keep_home
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._scheduler_restarts = 0
         self._started: dict[str, str] = {}
         self._environment: dict[str, str] = {}
         self.home = Path()
@@ -117,7 +120,7 @@ class LocalAirflow(AirflowRest):
 
     def start(self, component: str) -> None:
         """Start a component, the first time or after ``kill``. Does not wait until it is healthy."""
-        command = [sys.executable, str(Path(sys.executable).parent / "airflow"), *self._components[component]]
+        command = [sys.executable, str(AIRFLOW), *self._components[component]]
         # In the form of the health report's heartbeats, to be compared with them as text.
         self._started[component] = datetime.now(timezone.utc).isoformat()
         self._running[component] = self._launch(component, command)
@@ -173,24 +176,28 @@ class LocalAirflow(AirflowRest):
         self.wait_until(running, timeout_s, f"a process of {task_id}")
         return found[0]
 
-    def command(self, *words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run ``airflow`` with these words in this Airflow's environment, as a person would; return what it said."""
-        airflow = [sys.executable, str(Path(sys.executable).parent / "airflow"), *words]
+    def command(self, program: str, *words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run ``airflow …`` or ``python …`` in this Airflow's environment, as a person would paste it."""
+        python = [sys.executable] if program == "python" else [sys.executable, str(AIRFLOW)]
+        where: dict[str, Any] = {"cwd": self.home, "env": self._environment}
         return subprocess.run(
-            airflow,
-            cwd=self.home,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+            [*python, *words], **where, capture_output=True, text=True, timeout=timeout_s, check=False
         )
 
     def check_alive(self) -> None:
-        """Raise AirflowFailed if a component has ended that nobody killed."""
+        """
+        Raise AirflowFailed if a component has ended that nobody killed.
+
+        A scheduler is started again a few times, as any deployment does: on a loaded machine SQLite's locks make it
+        lose a DagRun it has just read and end (ObjectDeletedError, measured).
+        """
         for component, process in [*self._running.items()]:  # another thread may start one
-            if process.poll() is not None:
+            if process.poll() is None:
+                continue
+            if component != "scheduler" or self._scheduler_restarts >= SCHEDULER_RESTARTS:
                 self.fail(f"{component} ended with status {process.returncode}")
+            self._scheduler_restarts += 1
+            self.start(component)
 
     def fail(self, message: str) -> NoReturn:
         """Raise AirflowFailed with the last lines of every component's log."""
@@ -198,9 +205,8 @@ class LocalAirflow(AirflowRest):
         raise AirflowFailed("\n".join([message, *tails]))
 
     def _start_all(self) -> None:
-        airflow = str(Path(sys.executable).parent / "airflow")
         # Migrating and building the API take 6 s each, so they go side by side.
-        migration = self._launch("db-migrate", [sys.executable, airflow, "db", "migrate"])
+        migration = self._launch("db-migrate", [sys.executable, str(AIRFLOW), "db", "migrate"])
         for server in self._servers:
             self.start(server)
         self.wait_until(lambda: migration.poll() is not None, START_TIMEOUT_S, "airflow db migrate")

@@ -97,6 +97,9 @@ def admitted_receipt(  # noqa: PLR0911 - one return a cause
         return "409 for a request that came to nothing, or too late, equal withdrawal in the window"
     if any(row.sender and chronicle.runs[row.sender.task] != chronicle.runs[claim.sender.task] for row in used):
         return "key used by another deployment, equal withdrawal in the window"
+    wiped = chronicle.marked(claim.sender.task, {"wiped"}, until_ms=claim.at_ms)
+    if wiped and any(row.amount != claim.asked for row in used):
+        return "key used by another order, whose record was wiped, equal withdrawal in the window"
     expiry_ms = {
         post.request.sender.attempt: post.request.signed_ms + post.request.window_ms for post in chronicle.posts
     }

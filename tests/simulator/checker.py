@@ -86,20 +86,20 @@ class _Judge:
                 continue
             judged.add((owner, claim.nonce, claim.asked))
             own = self._debits.get(owner, [])
-            named = [row for row in own if row.batch_nonce == claim.nonce]
-            if named:
-                decided = self._chronicle.marked(claim.sender.task, {"adopt"}, until_ms=claim.at_ms)
-                if all(row.amount != claim.asked for row in named) and not decided:
-                    self._found.violations.append(f"I2: try {claim.sender.attempt} got the receipt of another order")
+            if any((row.batch_nonce, row.amount) == (claim.nonce, claim.asked) for row in own):
                 continue
-            kind = admitted_receipt(self._chronicle, self._exchange, claim, own)
+            damaged = (kind for kind, marks in DAMAGE.items() if self._marked(claim, marks))
+            kind = admitted_receipt(self._chronicle, self._exchange, claim, own) or next(damaged, None)
             if kind:
                 self._found.admitted[f"false receipt: {kind}"] += 1
             else:
                 self._found.false_receipts += 1
                 self._found.violations.append(
-                    f"I2: identity {owner} got the receipt of batch {claim.nonce}, not its own"
+                    f"I2: try {claim.sender.attempt} got a receipt of batch {claim.nonce}, not its own"
                 )
+
+    def _marked(self, claim: Claim, marks: AbstractSet[MarkKind]) -> bool:
+        return self._chronicle.marked(claim.sender.task, marks, until_ms=claim.at_ms)
 
     def _claim(self, claim: Claim) -> None:
         """I3 to I5: what a try says of money is true, and what ends a record ends it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.simulator.exchange import Habits
+from tests.simulator.people import leave
 from tests.simulator.profiles import HOUR, MINUTE
 from tests.simulator.stage import NEVER_MS, Stage
 from tests.simulator.worker import Fate
@@ -184,6 +186,32 @@ def test_what_was_signed_long_ago_is_not_sent() -> None:
     ended = stage.attempt(fate=Fate(freezes={"before_post": 20_000}))
 
     assert (ended, len(stage.chronicle.posts), len(stage.debits())) == ("success", 1, 1)
+    assert stage.violations() == []
+
+
+@pytest.mark.parametrize("skew_ms", [-60_000, -8_000, 8_000, 60_000])
+def test_a_worker_whose_clock_is_off_sends_nothing(skew_ms: int) -> None:
+    """A signature's life is counted in the worker's clock, so it must be close to the exchange's (F29)."""
+    stage = Stage()
+
+    ended = stage.attempt(fate=Fate(skew_ms=skew_ms))
+
+    assert (ended, stage.chronicle.posts) == ("ConfigurationError", [])
+
+
+def test_a_decision_whose_removal_failed_is_applied_once() -> None:
+    """It is consumed by being saved with the record, so a kill before its removal does not apply it again (F36)."""
+    stage = Stage()
+    stage.attempt("lost before commit", "lost before commit")
+    stage.pass_time(MINUTE)
+    leave(stage.task, {"action": "repost", "rows": []})
+    stage.attempt(fate=Fate(kill_where="decision delete"))
+    assert stage.task.shelf.decision is not None
+
+    ended = stage.attempt()
+
+    (record,) = json.loads(stage.task.shelf.entry or "")["records"].values()
+    assert (ended, len(record["decisions"]), stage.task.shelf.decision) == ("success", 1, None)
     assert stage.violations() == []
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 20
 # Twenty that ask three times a second keep the API server from its work.
-POLL_S = 1.5
+POLL_S = 2.5
 
 
 class SideBySide:

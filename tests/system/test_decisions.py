@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.side_by_side
 COMMAND = re.compile(
-    r"airflow (pacifica case --dag-id \S+ --run-id \S+ --task-id [\w]+(?: --map-index \d+)?"
+    r"(airflow pacifica case --dag-id \S+ --run-id \S+ --task-id [\w]+(?: --map-index \d+)?"
     r"(?: --withdrawal-ref [\w-]+)?)"
 )
 
@@ -59,13 +59,10 @@ def test_a_person_adopts_the_row_of_a_wiped_record(stage: Stage) -> None:
     assert run.again() == "failed"
 
     shown = case(run)
-    wrong = case(run, "--decide", "adopt", "--batch-nonce", "7", "--why", "typing")
     state = decided(run, "adopt", "--batch-nonce", str(first["batch_nonce"]))
 
     assert shown.returncode == 0
     assert f"--decide adopt --batch-nonce {first['batch_nonce']}" in shown.stdout
-    assert wrong.returncode == 2
-    assert "no listed withdrawal with batch_nonce 7" in wrong.stdout
     assert state == "success"
     assert run.receipt()["adopted"] is True
     assert run.receipt()["batch_nonce"] == first["batch_nonce"] == run.only_debit()["batch_nonce"]
@@ -104,7 +101,6 @@ def test_a_person_voids_it_and_it_never_posts_again(stage: Stage) -> None:
 
         assert states == ["failed", "failed"]
         assert "voided this withdrawal" in run.log()
-        assert "Nothing is left to decide" in case(run).stdout
         assert (len(payer.posts()), payer.debits()) == (2, [])
 
 

@@ -28,7 +28,7 @@ with DAG("pay_drifting", schedule=None, **MANY):
     Pay(
         task_id="withdraw",
         symbol="SOL",
-        amount="1.{{ macros.datetime.now().strftime('%H%M%S') }}",
+        amount="1.{{ macros.datetime.now().strftime('%H%M%S') }}1",
         wait_for_settlement=True,
         deferrable=True,
         poll_interval=2,
