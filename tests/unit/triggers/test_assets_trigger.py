@@ -3,83 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.triggers.shared_stream import SharedStreamManager
 
 from pacifica_provider.triggers import assets, stream
 from pacifica_provider.triggers.assets import SettledWithdrawalsTrigger
-from tests.unit.triggers.bench import alone, hung_up, options, pay, requests, settle, start, trigger, until, watchers
+from tests.unit.triggers.asset_watching import Running, Store, looked, pay_and_settle, watching
+from tests.unit.triggers.bench import alone, hung_up, options, until
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
-
-SOON = {"poll_interval": 0.1}
-
-
-class Store:
-    """An asset state store: JSON text in memory."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, str] = {}
-        self.down = False
-
-    async def aget(self, key: str) -> Any:
-        """Return an entry."""
-        return json.loads(self.entries[key]) if key in self.entries else None
-
-    async def aset(self, key: str, value: object) -> None:
-        """Write one."""
-        if self.down:
-            raise OSError("hush")
-        self.entries[key] = json.dumps(value)
-
-
-def watching(store: Store | None, **kwargs: Any) -> SettledWithdrawalsTrigger:
-    """Return a trigger as the triggerer makes it."""
-    made = SettledWithdrawalsTrigger(**{**SOON, **kwargs})
-    made.asset_state_store = store  # type: ignore[assignment]  # as much of one as the trigger uses
-    return made
-
-
-class Running:
-    """A trigger's events, collected in the background until it is stopped."""
-
-    def __init__(self, watcher: SettledWithdrawalsTrigger) -> None:
-        self.payloads: list[dict[str, Any]] = []
-        self._task = asyncio.ensure_future(self._collect(watcher))
-
-    async def _collect(self, watcher: SettledWithdrawalsTrigger) -> None:
-        async for event in watcher.run():
-            self.payloads.append(event.payload)
-
-    async def has(self, count: int) -> list[str]:
-        """Wait for so many events and a little longer, and return their amounts."""
-        await until(lambda: len(self.payloads) >= count or self._task.done())
-        await asyncio.sleep(0.3)
-        return [payload["amount"] for payload in self.payloads]
-
-    async def stop(self) -> None:
-        """Kill it, as a triggerer that is shut down does."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-
-async def looked(sandbox: Sandbox) -> None:
-    """Wait until the history has been read, and what came of it is stored."""
-    before = requests(sandbox)["history"]
-    await until(lambda: requests(sandbox)["history"] > before)
-    await asyncio.sleep(0.3)
-
-
-def pay_and_settle(sandbox: Sandbox, *amounts: str, symbol: str = "SOL") -> None:
-    """Make withdrawals that are on chain."""
-    for amount in amounts:
-        pay(sandbox, amount, symbol)
-    settle(sandbox)
 
 
 def test_the_first_start_announces_only_what_settles_from_then_on(sandbox: Sandbox) -> None:
@@ -259,109 +194,6 @@ def test_what_could_not_be_stored_is_stored_with_the_next_news(
     logged = capsys.readouterr().out
     assert "OSError" in logged
     assert "hush" not in logged
-
-
-def test_tasks_and_asset_watchers_share_one_watcher(sandbox: Sandbox) -> None:
-    """An account with both has one conversation with the exchange."""
-
-    async def watch() -> tuple[int, list[str]]:
-        running = Running(watching(Store(), since=0))
-        (task,) = start(trigger(pay(sandbox)))
-        await asyncio.sleep(0.5)
-        count = len(watchers())
-        settle(sandbox)
-        await task
-        amounts = await running.has(1)
-        await running.stop()
-        return count, amounts
-
-    assert asyncio.run(watch()) == (1, ["0.999"])
-
-
-class Triggerer:
-    """Airflow's own manager of shared streams, and the little of the triggerer that drives it."""
-
-    def __init__(self) -> None:
-        self.manager = SharedStreamManager()
-        self.events: list[tuple[int, dict[str, Any]]] = []
-        self.unconfirmed: list[int] = []
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def run(self, number: int, watcher: SettledWithdrawalsTrigger) -> None:
-        """Run a trigger as ``TriggerRunner.run_trigger`` does."""
-        self._tasks.append(asyncio.ensure_future(self._run(number, watcher)))
-
-    async def _run(self, number: int, watcher: SettledWithdrawalsTrigger) -> None:
-        key = watcher.shared_stream_key()
-        shared = self.manager.subscribe(trigger_id=number, trigger=watcher, key=key)
-        async for event in watcher.filter_shared_stream(shared):
-            self.events.append((number, event.payload))
-            seq = self.manager.bind_pending_event(trigger_id=number, key=key)
-            if seq is not None:
-                self.unconfirmed.append(seq)
-
-    def confirm(self) -> None:
-        """Say that every event so far is in the database."""
-        self.manager.confirm_persisted(self.unconfirmed)
-        self.unconfirmed = []
-
-    async def stop(self) -> None:
-        """End everything."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        await self.manager.stop_all()
-
-
-def test_triggers_on_one_account_share_airflows_stream(sandbox: Sandbox) -> None:
-    """Two watchers of one account, one of them for a symbol, make one poll loop, and each gets its own events."""
-
-    async def watch() -> list[tuple[int, str]]:
-        triggerer = Triggerer()
-        triggerer.run(1, watching(Store()))
-        triggerer.run(2, watching(Store(), symbol="BTC"))
-        await looked(sandbox)
-        assert len(triggerer.manager._groups) == 1
-        pay_and_settle(sandbox, "1")
-        pay_and_settle(sandbox, "0.5", symbol="BTC")
-        await until(lambda: len(triggerer.events) >= 3)
-        await triggerer.stop()
-        assert await alone()
-        return sorted((number, payload["symbol"]) for number, payload in triggerer.events)
-
-    assert asyncio.run(watch()) == [(1, "BTC"), (1, "SOL"), (2, "BTC")]
-
-
-@pytest.mark.parametrize(("confirmed", "again"), [(True, 0), (False, 1)])
-def test_a_row_counts_as_announced_once_airflow_has_stored_its_event(
-    sandbox: Sandbox, *, confirmed: bool, again: int
-) -> None:
-    """A triggerer that dies before its event is in the database announces the row again; after that, never."""
-    store = Store()
-
-    async def watch(expect: int) -> int:
-        triggerer = Triggerer()
-        triggerer.run(1, watching(store))
-        await until(lambda: requests(sandbox)["history"] > 0)
-        await until(lambda: len(triggerer.events) >= expect)
-        await asyncio.sleep(0.3)
-        if confirmed:
-            triggerer.confirm()
-        await asyncio.sleep(0.3)
-        await triggerer.stop()
-        return len(triggerer.events)
-
-    async def begin() -> None:
-        triggerer = Triggerer()
-        triggerer.run(1, watching(store))
-        await looked(sandbox)
-        await triggerer.stop()
-
-    asyncio.run(begin())
-    pay_and_settle(sandbox, "1")
-
-    assert asyncio.run(watch(1)) == 1
-    assert asyncio.run(watch(again)) == again
 
 
 def test_an_unusable_connection_is_tried_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,82 @@
+"""What asset watchers share: a watcher with waiting tasks, and Airflow's stream with each other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.triggers.asset_watching import Running, Store, Triggerer, looked, pay_and_settle, watching
+from tests.unit.triggers.bench import alone, pay, requests, settle, start, trigger, until, watchers
+
+if TYPE_CHECKING:
+    from pacifica_provider.sandbox import Sandbox
+
+
+def test_tasks_and_asset_watchers_share_one_watcher(sandbox: Sandbox) -> None:
+    """An account with both has one conversation with the exchange."""
+
+    async def watch() -> tuple[int, list[str]]:
+        running = Running(watching(Store(), since=0))
+        (task,) = start(trigger(pay(sandbox)))
+        await asyncio.sleep(0.5)
+        count = len(watchers())
+        settle(sandbox)
+        await task
+        amounts = await running.has(1)
+        await running.stop()
+        return count, amounts
+
+    assert asyncio.run(watch()) == (1, ["0.999"])
+
+
+def test_triggers_on_one_account_share_airflows_stream(sandbox: Sandbox) -> None:
+    """Two watchers of one account, one of them for a symbol, make one poll loop, and each gets its own events."""
+
+    async def watch() -> list[tuple[int, str]]:
+        triggerer = Triggerer()
+        triggerer.run(1, watching(Store()))
+        triggerer.run(2, watching(Store(), symbol="BTC"))
+        await looked(sandbox)
+        assert len(triggerer.manager._groups) == 1
+        pay_and_settle(sandbox, "1")
+        pay_and_settle(sandbox, "0.5", symbol="BTC")
+        await until(lambda: len(triggerer.events) >= 3)
+        await triggerer.stop()
+        assert await alone()
+        return sorted((number, payload["symbol"]) for number, payload in triggerer.events)
+
+    assert asyncio.run(watch()) == [(1, "BTC"), (1, "SOL"), (2, "BTC")]
+
+
+@pytest.mark.parametrize(("confirmed", "again"), [(True, 0), (False, 1)])
+def test_a_row_counts_as_announced_once_airflow_has_stored_its_event(
+    sandbox: Sandbox, *, confirmed: bool, again: int
+) -> None:
+    """A triggerer that dies before its event is in the database announces the row again; after that, never."""
+    store = Store()
+
+    async def watch(expect: int) -> int:
+        triggerer = Triggerer()
+        triggerer.run(1, watching(store))
+        await until(lambda: requests(sandbox)["history"] > 0)
+        await until(lambda: len(triggerer.events) >= expect)
+        await asyncio.sleep(0.3)
+        if confirmed:
+            triggerer.confirm()
+        await asyncio.sleep(0.3)
+        await triggerer.stop()
+        return len(triggerer.events)
+
+    async def begin() -> None:
+        triggerer = Triggerer()
+        triggerer.run(1, watching(store))
+        await looked(sandbox)
+        await triggerer.stop()
+
+    asyncio.run(begin())
+    pay_and_settle(sandbox, "1")
+
+    assert asyncio.run(watch(1)) == 1
+    assert asyncio.run(watch(again)) == again
