@@ -17,10 +17,10 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui bench simulate mutants chaos constraints clean
+.PHONY: help setup demo test test-3.1 lint ui bench simulate mutants chaos constraints clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make the virtual environment (once; 15 s)
 
@@ -39,6 +39,9 @@ ui: $(STAMP) ## sandbox and Airflow with its web page, until Ctrl-C
 
 test: $(STAMP) ## the whole suite, with branch coverage (ARGS='-k word' for a part)
 	@exec $(PY) -m pytest --cov --cov-branch $(ARGS)
+
+test-3.1: ## the record in a Variable, on a real Airflow 3.1 (sets up .venv-3.1)
+	@$(MAKE) AIRFLOW=3.1 test ARGS="tests/system/test_variables.py --no-cov"
 
 lint: $(STAMP) ## ruff, mypy --strict, docstring coverage, pre-commit's hooks
 	@PY=$(PY) exec dev/lint.sh
