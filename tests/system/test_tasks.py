@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,7 +94,8 @@ def test_a_deferred_task_resumes_with_the_order_it_was_deferred_with(stage: Stag
     assert run.wait() == "success"
     debit, receipt = run.only_debit(), run.receipt()
     assert stage.rendered(run)["amount"] != deferred
-    assert (receipt["requested_amount"], receipt["batch_nonce"]) == (deferred, debit["batch_nonce"])
+    assert Decimal(receipt["requested_amount"]) == Decimal(deferred)  # a template may end in a zero, a receipt does not
+    assert receipt["batch_nonce"] == debit["batch_nonce"]
     assert receipt["transaction_id"] == debit["transaction_id"]
     assert (run.tries(), len(run.payer.posts())) == (1, 1)
 
