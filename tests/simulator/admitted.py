@@ -52,8 +52,9 @@ def _person(chronicle: Chronicle, first: Row, task: int, now_ms: int) -> str | N
     """Say what a person decided wrongly, or too early."""
     if any(m.kind == "repost" and not m.right and m.task == task and m.at_ms <= now_ms for m in chronicle.marks):
         return "a person had it posted again although it had moved"
-    if chronicle.marked(task, {"repost read"}, since_ms=first.created_ms, until_ms=now_ms):
-        return "a person's repost, decided before it moved, was applied after"
+    sent_ms = min(post.sent_ms for post in chronicle.posts if post.request.sender == first.sender)
+    if chronicle.marked(task, {"repost read"}, since_ms=sent_ms, until_ms=now_ms):
+        return "a person's repost, decided before it was sent, was applied after"
     return None
 
 
@@ -85,7 +86,7 @@ def admitted_receipt(  # noqa: PLR0911 - one return a cause
 ) -> str | None:
     """Say why a receipt that names another's batch is outside the promise, or ``None``."""
     for mark in chronicle.marks:
-        if mark.task == claim.sender.task and mark.kind == "adopt" and mark.nonce == claim.nonce and not mark.right:
+        if mark.task == claim.sender.task and mark.kind == "adopt" and mark.nonce == claim.nonce:
             return "a person adopted another's row"
     if not _look_alike_in_window(chronicle, exchange, claim):
         return None
