@@ -109,7 +109,7 @@ def test_a_settlement_timeout_is_retried_without_a_post(stage: Stage) -> None:
     run.payer.settle()
 
     assert run.wait() == "success"
-    logs = [run.log(number) for number in range(1, run.tries() + 1)]
+    logs = [run.log(1)]  # the try whose time was up; Airflow may count one more than it keeps a log of
     assert any("WAS accepted but was not seen on chain in time" in log for log in logs)
     assert run.receipt()["transaction_id"] == run.only_debit()["transaction_id"]
     assert len(run.payer.posts()) == 1
