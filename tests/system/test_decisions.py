@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pacifica_provider.hooks.stores import DECISION_KEY
-from tests.system.runs import Run, accident
+from pacifica_provider.withdrawals.look import Policy
+from tests.system.runs import WAIT_S, Run, accident
 
 if TYPE_CHECKING:
     import subprocess
@@ -44,8 +46,12 @@ def unmoved_unknown(stage: Stage, payer: Payer) -> Run:
     payer.fault("status", status=422)
     run = stage.run("pay", payer)
     assert run.wait() == "failed"
-    assert run.entry()["records"][run.key()]["state"] == "unknown"
+    record = run.entry()["records"][run.key()]
+    assert record["state"] == "unknown"
     assert (len(payer.posts()), payer.debits()) == (2, [])
+    # A decision is refused while a request may still be accepted, however quick or slow this machine is.
+    expired_ms = max(each["signed_ms"] + each["window_ms"] for each in record["attempts"]) + Policy().skew_ms
+    run.airflow.wait_until(lambda: time.time() * 1000 > expired_ms, WAIT_S, "the last signature to expire")
     return run
 
 
