@@ -194,7 +194,8 @@ class SimulatedExchange:
     def _burn(self, request: Request) -> None:
         if self.habits.burns_keys and not self.remembers(request.key):
             self.seen["burned key"] += 1
-            self.keys[request.key] = self.burned[request.key] = self.agenda.now_ms
+            self.keys[request.key] = self.agenda.now_ms
+            self.burned.setdefault(request.key, self.agenda.now_ms)
 
     def _accept(self, sender: Sender | None, key: str | None, symbol: str, amount: Decimal) -> Row:
         now_ms, habits = self.agenda.now_ms, self.habits
