@@ -7,7 +7,7 @@ list: when the list is re-ordered or grows, nothing is paid twice.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from airflow.sdk import DAG
 
@@ -19,7 +19,6 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 3, "retry_delay": timedelta(minutes=1)},
     tags=["pacifica"],
 ) as dag:
     WithdrawSpotAssetOperator.partial(

@@ -17,7 +17,6 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 3, "retry_delay": timedelta(minutes=1)},
     tags=["pacifica"],
 ) as dag:
     WithdrawSpotAssetOperator(

@@ -135,25 +135,26 @@ class AirflowRest:
         answer = self.rest("GET", path, map_index=map_index, full_content="true")
         return "\n".join(_line(each) for each in answer["content"])
 
-    def task_state(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
-        """Return the value in the task state store, None if there is none. Airflow 3.3 or later."""
+    def asset_state(self, asset: str, key: str) -> Any:
+        """Return a value of an asset's state, None if there is none. Airflow 3.3 or later."""
         try:
-            return self.rest("GET", _store(dag_id, run_id, task_id, key), map_index=map_index)["value"]
+            return self.rest("GET", self._store(asset, key))["value"]
         except RestRefused as error:
             if error.status == NOT_FOUND:
                 return None
             raise
 
-    def put_task_state(
-        self, dag_id: str, run_id: str, task_id: str, key: str, value: object, *, map_index: int = -1
-    ) -> None:
-        """Write the value, never to expire."""
-        body = {"value": value, "expires_at": None}
-        self.rest("PUT", _store(dag_id, run_id, task_id, key), body, map_index=map_index)
+    def put_asset_state(self, asset: str, key: str, value: object) -> None:
+        """Write the value."""
+        self.rest("PUT", self._store(asset, key), {"value": value})
 
-    def delete_task_state(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> None:
+    def delete_asset_state(self, asset: str, key: str) -> None:
         """Delete the value; no error if there is none."""
-        self.rest("DELETE", _store(dag_id, run_id, task_id, key), map_index=map_index)
+        self.rest("DELETE", self._store(asset, key))
+
+    def _store(self, asset: str, key: str) -> str:
+        (found,) = self.rest("GET", "/assets", name_pattern=asset)["assets"]
+        return f"/assets/{found['id']}/state-store/{quote(key, safe='')}"
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float, what: str) -> None:
         """Wait until ``condition`` returns something true."""
@@ -201,10 +202,6 @@ def _run(dag_id: str, run_id: str) -> str:
 def _task(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
     path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
     return path if map_index < 0 else f"{path}/{map_index}"
-
-
-def _store(dag_id: str, run_id: str, task_id: str, key: str) -> str:
-    return f"{_task(dag_id, run_id, task_id)}/state-store/{quote(key, safe='/')}"
 
 
 def _line(entry: object) -> str:

@@ -1,7 +1,7 @@
 """
 A real Airflow under random kills and faults, then the ledger against the runs: ``python -m dev.chaos --minutes 10``.
 
-Runs of several DAGs are started, killed, frozen, cleared and robbed of their records, parts of Airflow die, and the
+Runs of several DAGs are started, killed, frozen and cleared, parts of Airflow die, and the
 exchange misbehaves, all from one seed. Then the trouble ends, everything is left to finish (and cleared where it used
 up its retries), and each withdrawal is judged: no identity with two debits, no success without its own debit.
 Prints a table and one line of JSON; exit status 1 if the promise was broken. Real processes keep real time, so a seed

@@ -13,7 +13,7 @@ import psutil
 
 from dev import task_processes
 from dev.airflow_rest import FINAL_STATES, AirflowFailed
-from pacifica_provider.withdrawals.crashpoints import POINTS
+from pacifica_provider.withdrawals.failpoints import POINTS
 from tests.system.runs import accident
 
 if TYPE_CHECKING:
@@ -140,10 +140,6 @@ class Nemesis:
         run = self._random.choice(runs)
         if self._stage.airflow.rest("GET", f"/dags/{run.dag_id}/dagRuns/{run.run_id}")["state"] not in FINAL_STATES:
             return
-        if self._random.random() < 0.25:
-            for each in self._stage.airflow.task_instances(run.dag_id, run.run_id):
-                self._stage.airflow.rest("DELETE", _store(run, each["task_id"]), map_index=each["map_index"])
-            self.done["stores wiped"] += 1
         self._stage.airflow.clear(run.dag_id, run.run_id)
         self.done["run cleared"] += 1
 
@@ -173,7 +169,3 @@ class Nemesis:
 
     def _control(self, method: str, path: str, body: object = None) -> Any:
         return self._stage.default.exchange.control(method, path, body)
-
-
-def _store(run: Run, task_id: str) -> str:
-    return f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/state-store"

@@ -22,7 +22,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.operators.withdraw"]}],
         "sensors": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.sensors.withdrawal"]}],
         "triggers": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.triggers.withdrawal"]}],
-        "cli": ["pacifica_provider.case.airflow_cli.get_pacifica_cli_commands"],
+        "cli": ["pacifica_provider.cli.get_pacifica_cli_commands"],
         "connection-types": [
             {
                 "connection-type": "pacifica",
@@ -65,7 +65,7 @@ def _extra_fields() -> dict[str, Any]:
         "expiry_window_ms": _field(
             "Signature window (ms)",
             "Default 10000. Short, because a second request waits for it to pass.",
-            {"type": ["integer", "null"], "minimum": 1000, "maximum": 200000},
+            {"type": ["integer", "null"], "minimum": 1000, "maximum": 30000},
         ),
         "timeout_s": _field(
             "Request timeout (s)",

@@ -9,7 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.rig import Rig
 
@@ -25,7 +25,9 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 # A slow machine is no finding; and CI's verdict on a commit must not depend on the draw.
-settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "suite", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("suite")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 

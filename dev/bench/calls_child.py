@@ -23,7 +23,7 @@ CONN_ID = "bench"
 
 
 class CountedStore:
-    """Stands in for ``context["task_state_store"]``: in memory, JSON text as in Airflow's, every call counted."""
+    """Stands in for ``context["asset_state_store"][WITHDRAWALS]``: in memory, JSON text, every call counted."""
 
     def __init__(self, calls: Counter[str]) -> None:
         self._calls = calls
@@ -34,7 +34,7 @@ class CountedStore:
         self._calls["get"] += 1
         return json.loads(self._entries[key]) if key in self._entries else None
 
-    def set(self, key: str, value: object, **_retention: object) -> None:
+    def set(self, key: str, value: object) -> None:
         """Write the entry."""
         self._calls["set"] += 1
         self._entries[key] = json.dumps(value)
@@ -60,7 +60,8 @@ def main() -> None:
     )
     calls: Counter[str] = Counter()
     post_once()
-    withdraw_once(calls, "warm-up")  # whatever only the first pays, such as imports
+    store = CountedStore(calls)
+    withdraw_once(store, "warm-up")  # whatever only the first pays, such as imports and the ledger's birth
     calls.clear()
     parent.say({"ready": True})
     spent: dict[str, list[float]] = {"post": [], "withdraw": []}
@@ -68,7 +69,7 @@ def main() -> None:
         begun = time.perf_counter()
         post_once()
         middle = time.perf_counter()
-        withdraw_once(calls, f"run-{number}")
+        withdraw_once(store, f"run-{number}")
         spent["post"].append((middle - begun) * 1000)
         spent["withdraw"].append((time.perf_counter() - middle) * 1000)
     parent.say({**spent, "store_calls": dict(calls)})
@@ -89,14 +90,15 @@ def post_once() -> None:
         raise TypeError(f"a bare post was not accepted: {outcome}")
 
 
-def withdraw_once(calls: Counter[str], run_id: str) -> None:
+def withdraw_once(store: CountedStore, run_id: str) -> None:
     """Do what the operator does, in the context of a first try."""
+    from pacifica_provider.assets import WITHDRAWALS
     from pacifica_provider.hooks.pacifica import PacificaHook
 
     ti = SimpleNamespace(dag_id="bench", run_id=run_id, task_id="withdraw", map_index=-1, try_number=1)
     run = SimpleNamespace(clear_number=0, run_after=datetime.now(timezone.utc), run_type="manual")
-    context = {"ti": ti, "dag_run": run, "task_state_store": CountedStore(calls)}
-    PacificaHook(CONN_ID).withdraw_spot_asset(SYMBOL, "1", context=context)
+    context = {"ti": ti, "dag_run": run, "asset_state_store": {WITHDRAWALS: store}}
+    PacificaHook(CONN_ID).withdraw_for_operator(SYMBOL, "1", context, None, allow_backfill=False, tag_amount=False)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from pacifica_provider.hooks.failures import failing_without_retry
 from pacifica_provider.hooks.settings import ConnectionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
     from airflow.providers.common.compat.sdk import Connection
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from pacifica_provider.api.client import PacificaClient
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
-    from pacifica_provider.withdrawals.look import Surroundings
+    from pacifica_provider.withdrawals.ledger import Ledger
     from pacifica_provider.withdrawals.tracking import Sighting, Tracked
+    from pacifica_provider.withdrawals.withdraw import Runtime
 
 
 class PacificaHook(BaseHook):
@@ -123,71 +124,122 @@ class PacificaHook(BaseHook):
         """
         Withdraw once for the DAG run that the context belongs to, whatever retry, clear or backfill this is.
 
-        The same protocol as ``WithdrawSpotAssetOperator``; see its documentation. Several withdrawals in one task
-        need a ``withdrawal_ref`` each, and each must be finished before the next.
+        The same protocol as ``WithdrawSpotAssetOperator``; see its documentation. The task needs the outlet that keeps
+        its ledger: ``@task(outlets=[WITHDRAWALS])``. Several withdrawals in one task need a ``withdrawal_ref`` each,
+        and one whose answer was lost is never adopted without a person.
 
         :param context: the running task's, as Airflow hands it to ``execute`` or ``get_current_context()`` returns it.
         :return: the receipt, plain JSON; amounts are decimal text, times Unix milliseconds.
         :raises PacificaError: one of ``pacifica_provider.exceptions``. Those that a retry cannot help are an
             ``AirflowFailException`` as well.
         """
-        from pacifica_provider.hooks.receipts import receipt_json
-        from pacifica_provider.hooks.run import TaskRun
-        from pacifica_provider.withdrawals.identity import Order
-        from pacifica_provider.withdrawals.look import Policy
-        from pacifica_provider.withdrawals.submit import Submission
-
         with failing_without_retry():
-            run = TaskRun.from_context(context)
-            with run.speaking_for_this_try():
+            return self._withdraw(symbol, amount, context, withdrawal_ref, allow_backfill=allow_backfill)
+
+    def withdraw_for_operator(
+        self,
+        symbol: object,
+        amount: object,
+        context: Mapping[str, Any],
+        withdrawal_ref: str | None,
+        *,
+        allow_backfill: bool,
+        tag_amount: bool,
+    ) -> dict[str, Any]:
+        """Withdraw as ``withdraw_spot_asset`` does, for a task that has one reference for ever."""
+        with failing_without_retry():
+            return self._withdraw(
+                symbol,
+                amount,
+                context,
+                withdrawal_ref,
+                allow_backfill=allow_backfill,
+                one_reference=True,
+                tag_amount=tag_amount,
+            )
+
+    def _withdraw(
+        self,
+        symbol: object,
+        amount: object,
+        context: Mapping[str, Any],
+        withdrawal_ref: str | None,
+        *,
+        allow_backfill: bool,
+        one_reference: bool = False,
+        tag_amount: bool = False,
+    ) -> dict[str, Any]:
+        from pacifica_provider.hooks.ledgers import ledger_for
+        from pacifica_provider.hooks.receipts import receipt_json
+        from pacifica_provider.hooks.task_context import TaskRun
+        from pacifica_provider.withdrawals.identity import Order, tagged
+        from pacifica_provider.withdrawals.withdraw import Policy, withdraw
+
+        run = TaskRun.from_context(context)
+        with run.speaking_for_this_try():
+            ledger = ledger_for(context)
+            with _born_if_refused(ledger, self._runtime()):
                 order = Order.parse(symbol, amount)
                 settings = self.settings
                 identity = run.identity(settings.account, settings.idempotency_scope, withdrawal_ref)
-            self.log.info(
-                "Pacifica %s, account %s, scope %r: %s for this run, idempotency key %s",
-                settings.environment,
-                settings.account,
-                settings.idempotency_scope,
-                order,
-                identity.idempotency_key(),
-            )
+                if tag_amount:
+                    order = tagged(order, identity.idempotency_key())
+            run.refuse_second_call(withdrawal_ref)
+        self.log.info(
+            "Pacifica %s, account %s, scope %r: %s for this run, idempotency key %s",
+            settings.environment,
+            settings.account,
+            settings.idempotency_scope,
+            order,
+            identity.idempotency_key(),
+        )
 
-            def unlock() -> PacificaClient:
-                run.refuse_backfill(allow_backfill=allow_backfill)
-                settings.check_limit(order)
-                return self._client(self._signer())
+        def make_signer() -> PacificaClient:
+            run.refuse_backfill(allow_backfill=allow_backfill)
+            settings.check_limit(order)
+            return self._client(self._signer())
 
-            receipt = Submission(
-                run=run.facts(withdrawal_ref),
-                store=run.store,
-                reader=self._reader,
-                unlock=unlock,
-                policy=Policy(key_trust_ms=settings.key_trust_ms),
-                around=self._surroundings(),
-            ).run(identity, order, settings.base_url)
-            return receipt_json(receipt, settings, order.symbol, identity.idempotency_key())
+        receipt = withdraw(
+            identity,
+            order,
+            settings.base_url,
+            context=run.try_context(withdrawal_ref, one_reference=one_reference, tagged=tag_amount),
+            ledger=ledger,
+            exchange=self._reader,
+            make_signer=make_signer,
+            policy=Policy(key_trust_ms=settings.key_trust_ms),
+            runtime=self._runtime(),
+        )
+        run.note_withdrawn(withdrawal_ref)
+        return receipt_json(receipt, settings, order.symbol, identity.idempotency_key())
 
-    def recorded_receipt(self, context: Mapping[str, Any], symbol: str, batch_nonce: int) -> dict[str, Any]:
+    def recorded_receipt(
+        self, context: Mapping[str, Any], withdrawal_ref: str | None, symbol: str, batch_nonce: int
+    ) -> dict[str, Any]:
         """
         Return the receipt that the running task has on record for this batch; nothing is sent or looked up at Pacifica.
 
         :raises Unresolved: if it is not there or cannot be read; a retry of the task recalls or settles it.
         """
+        from pacifica_provider.hooks.ledgers import ledger_for
         from pacifica_provider.hooks.receipts import receipt_json
-        from pacifica_provider.hooks.run import TaskRun
-        from pacifica_provider.withdrawals.intents import Journal, StoreUnavailableError
+        from pacifica_provider.hooks.task_context import TaskRun
+        from pacifica_provider.withdrawals.ledger import LedgerUnavailableError, withdrawal_entry
+        from pacifica_provider.withdrawals.record import Record
 
+        run = TaskRun.from_context(context)
         try:
-            entry = Journal(TaskRun.from_context(context).store, lambda: uuid.uuid4().hex).recall()
-        except StoreUnavailableError:
-            entry = None
-        for record in entry.records.values() if entry else ():
+            stored = ledger_for(context).get(withdrawal_entry(run.dag_id, run.run_id, run.task_id, withdrawal_ref))
+        except LedgerUnavailableError:
+            stored = None
+        if stored is not None:
+            record = Record.from_json(stored)
             receipt = record.receipt
             if receipt is not None and (record.order.symbol, receipt.batch_nonce) == (symbol, batch_nonce):
                 return receipt_json(receipt, self.settings, symbol, record.key)
         raise Unresolved(
             f"The withdrawal of {symbol} in batch {batch_nonce} is on chain, but its receipt cannot be read from "
-            "Airflow's store. Nothing was sent; a retry recalls it."
+            "Airflow's ledger. Nothing was sent; a retry recalls it."
         )
 
     def test_connection(self) -> tuple[bool, str]:
@@ -261,10 +313,27 @@ class PacificaHook(BaseHook):
             )
         return signer
 
-    def _surroundings(self) -> Surroundings:
-        from pacifica_provider.hooks.run import surroundings
+    def _runtime(self) -> Runtime:
+        from pacifica_provider.hooks.task_context import runtime
 
-        return surroundings(self.log.info)
+        return runtime(self.log.info)
+
+
+@contextmanager
+def _born_if_refused(ledger: Ledger, runtime: Runtime) -> Iterator[None]:
+    """
+    Let the ledger begin even where the first try of all is refused, as by a connection that is not set up yet.
+
+    Else the try after the mending would find a ledger younger than its run, and would have to ask a person.
+    """
+    from pacifica_provider.withdrawals.ledger import LedgerState, LedgerUnavailableError
+
+    try:
+        yield
+    except ConfigurationError:
+        with suppress(LedgerUnavailableError):
+            LedgerState.of(ledger, runtime.now_ms())
+        raise
 
 
 class _Unshown:

@@ -8,7 +8,7 @@ from pacifica_provider.api.amounts import canonical_text, difference
 
 if TYPE_CHECKING:
     from pacifica_provider.hooks.settings import ConnectionSettings
-    from pacifica_provider.withdrawals.records import StoredReceipt
+    from pacifica_provider.withdrawals.record import StoredReceipt
 
 
 def receipt_json(receipt: StoredReceipt, settings: ConnectionSettings, symbol: str, key: str) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class ConnectionSettings:
             )
         base_url = _base_url(str(environment), host)
         agent_wallet = given.get("agent_wallet")
-        window_ms = _number(given, "expiry_window_ms", 10_000, 1_000, 200_000)
+        window_ms = _number(given, "expiry_window_ms", 10_000, 1_000, 30_000)
         return cls(
             account=check_address(login, "The connection's account (login)"),
             environment=str(environment),

@@ -12,14 +12,11 @@ import hashlib
 import json
 import re
 import uuid
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
-from pacifica_provider.api.amounts import canonical_text, parse_amount
+from pacifica_provider.api.amounts import canonical_text, difference, parse_amount
 from pacifica_provider.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 # Frozen for ever: another namespace is another key for every run there is.
 NS_V1 = uuid.UUID("9c1f6a52-7c0b-4d5e-9a3b-5d0e6f2b8a41")
@@ -36,7 +33,8 @@ class RunIdentity:
     ``withdrawal_ref`` tells apart several withdrawals of one task (mapped tasks need one); ``scope`` tells apart
     deployments that share an account on purpose. The agent wallet is not part of it: rotating it changes no key.
 
-    :raises ConfigurationError: if a part is missing, or the reference is not 1 to 128 printable ASCII characters.
+    :raises ConfigurationError: if a part is missing, or the reference is not 1 to 128 printable ASCII characters; blank
+        text and ``"None"`` are refused too, since that is what a template renders to from a value that is not there.
     """
 
     account: str
@@ -55,27 +53,16 @@ class RunIdentity:
                     "without one nothing is sent."
                 )
         reference: object = self.withdrawal_ref
-        if reference is not None and not (isinstance(reference, str) and _REFERENCE.fullmatch(reference)):
+        if reference is not None and not _is_reference(reference):
             raise ConfigurationError(
-                "withdrawal_ref must be 1 to 128 printable ASCII characters, or left out. Nothing was sent. "
-                "If it is a template, it rendered to something else."
+                "withdrawal_ref must be 1 to 128 printable ASCII characters, not blank and not 'None', or left out. "
+                "Nothing was sent. If it is a template, it rendered to something else."
             )
 
     def idempotency_key(self) -> str:
         """Return the key as lower-case UUID text (version 5), the same for every try, clear and backfill."""
         parts = [self.account, self.dag_id, self.run_id, self.task_id, self.withdrawal_ref or ""]
         return str(uuid.uuid5(NS_V1, _compact(["v1", self.scope, *parts])))
-
-    def as_json(self) -> dict[str, str | None]:
-        """Return the parts by name, as the record stores them."""
-        return asdict(self)
-
-    def differs_only_in_reference(self, other: RunIdentity) -> bool:
-        """Say whether both are withdrawals of the same task of the same run on the same account."""
-        mine, its = self.as_json(), other.as_json()
-        return {k: v for k, v in mine.items() if k != "withdrawal_ref"} == {
-            k: v for k, v in its.items() if k != "withdrawal_ref"
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +97,24 @@ class Order:
         return f"{self.amount_text} {self.symbol}"
 
 
+def tagged(order: Order, key: str) -> Order:
+    """
+    Return the order with up to 9,999 units of the eighth decimal place taken off, derived from the key.
+
+    So a withdrawal can be recognised in any list by its amount alone. Two equal orders get the same amount once in
+    9,999 times.
+
+    :raises ConfigurationError: if the amount is too small for it.
+    """
+    units = 1 + int(hashlib.sha256(key.encode("ascii")).hexdigest(), 16) % 9_999
+    amount = difference(order.amount, Decimal(units).scaleb(-8))
+    if amount <= 0:
+        raise ConfigurationError(
+            f"{order} is too small for tag_amount, which takes up to 0.00009999 off. Nothing was sent."
+        )
+    return replace(order, amount=amount)
+
+
 def fingerprint(identity: RunIdentity, base_url: str, order: Order) -> str:
     """
     Return SHA-256 hex of identity, base URL, account, symbol and exact amount.
@@ -118,6 +123,10 @@ def fingerprint(identity: RunIdentity, base_url: str, order: Order) -> str:
     """
     parts = ["v1", identity.idempotency_key(), base_url, identity.account, order.symbol, order.amount_text]
     return hashlib.sha256(_compact(parts).encode("ascii")).hexdigest()
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, str) and _REFERENCE.fullmatch(value) is not None and value.strip() not in {"", "None"}
 
 
 def _compact(value: list[str]) -> str:

@@ -15,6 +15,7 @@ MODULES = ("pacifica_provider.operators.withdraw", "pacifica_provider.sensors.wi
 # All that either may load of this package; everything else waits until a task runs.
 ALLOWED = {
     "pacifica_provider",
+    "pacifica_provider.assets",
     "pacifica_provider.exceptions",
     "pacifica_provider.operators",
     "pacifica_provider.operators.withdraw",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,24 @@ BELOW = {
     "__init__": (),
     "exceptions": (),
     "get_provider_info": (),
+    "assets": (),
     "sandbox": ("sandbox",),
     "api": ("", "exceptions", "api"),
     "withdrawals": ("exceptions", "api", "withdrawals"),
-    # How to spell the command that shows a case is a leaf: it imports nothing of the package.
-    "hooks": ("exceptions", "api", "withdrawals", "hooks", "get_provider_info", "case.options"),
-    "case": ("exceptions", "api", "withdrawals", "hooks", "case"),
+    "hooks": ("exceptions", "api", "withdrawals", "hooks", "get_provider_info", "assets"),
     "triggers": ("", "exceptions", "api", "withdrawals", "hooks", "triggers"),
-    "operators": ("exceptions", "api", "withdrawals", "hooks", "triggers"),
+    "operators": ("exceptions", "api", "withdrawals", "hooks", "triggers", "assets"),
     "sensors": ("exceptions", "api", "withdrawals", "hooks", "triggers"),
+    "cli": ("exceptions", "api", "withdrawals", "hooks"),
 }
-ADAPTERS = {"operators", "sensors", "triggers", "hooks", "case"}
+ADAPTERS = {"assets", "operators", "sensors", "triggers", "hooks", "cli"}
 PURE = {"api", "withdrawals"}
 CLOCKS = {"time", "random", "secrets", "datetime.datetime", "datetime.date", "uuid.uuid1", "uuid.uuid4", "os.urandom"}
+# Modules that import each other, each with the reason why it still may.
+CIRCLES = {
+    ("pacifica_provider.triggers.deadlines", "pacifica_provider.triggers.watcher"): "issue 8",
+    ("pacifica_provider.triggers.look", "pacifica_provider.triggers.watcher"): "issue 8",
+}
 EVERY = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
@@ -53,6 +59,39 @@ def used(path: Path) -> set[str]:
     return {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
+def module(path: Path) -> str:
+    """Return the dotted name of a file of the package."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def graph(files: dict[str, Path]) -> dict[str, set[str]]:
+    """Return which of these modules each one imports; of a package's name, the module of it that has that name."""
+    found: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found[name] = set()
+        for each in imported(path):
+            target = each
+            while target and target not in files:
+                target = target.rpartition(".")[0]
+            found[name] |= {target} - {"", name}
+    return found
+
+
+def circles(edges: dict[str, set[str]]) -> list[tuple[str, ...]]:
+    """Return circles, each as its sorted modules, until none is left when one import of each is taken away."""
+    edges = {name: set(targets) for name, targets in edges.items()}
+    found = []
+    while True:
+        try:
+            TopologicalSorter(edges).prepare()
+        except CycleError as error:
+            circle = error.args[1]  # in it each module is imported by the next
+            found.append(tuple(sorted(set(circle))))
+            edges[circle[1]].discard(circle[0])
+        else:
+            return sorted(found)
+
+
 def test_every_part_of_the_package_has_its_place() -> None:
     """A new folder has to be given its place in the table first."""
     assert set(BELOW) == {part(path) for path in MODULES}
@@ -71,6 +110,13 @@ def test_imports_point_downward(path: Path) -> None:
     }
 
     assert upward == set()
+
+
+def test_no_modules_import_each_other() -> None:
+    """There is no circle between modules, ``TYPE_CHECKING`` imports included, but those listed with a reason."""
+    found = circles(graph({module(path): path for path in MODULES}))
+
+    assert sorted(CIRCLES) == found
 
 
 @pytest.mark.parametrize(
@@ -97,6 +143,20 @@ def test_what_airflow_reads_at_every_start_imports_nothing(name: str) -> None:
     assert imported(PACKAGE / f"{name}.py") <= {"__future__.annotations", "typing.Any"}
 
 
+@pytest.mark.parametrize("name", ["cli", "assets"])
+def test_what_airflow_loads_early_imports_next_to_nothing(name: str) -> None:
+    """Airflow's command line loads ``cli`` at every call, a DAG file ``assets``: at the top they import little."""
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    top = {ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))}
+
+    assert top <= {
+        "from __future__ import annotations",
+        "import sys",
+        "from typing import TYPE_CHECKING, Any",
+        "from airflow.providers.common.compat.sdk import Asset",
+    }
+
+
 def test_the_test_sees_an_upward_import(tmp_path: Path) -> None:
     """An import hidden in a function is found."""
     hidden = tmp_path / "hidden.py"
@@ -104,3 +164,22 @@ def test_the_test_sees_an_upward_import(tmp_path: Path) -> None:
 
     assert imported(hidden) == {"airflow.sdk.DAG", "time"}
     assert "time.time_ns" in used(hidden)
+
+
+def test_the_test_sees_a_circle(tmp_path: Path) -> None:
+    """Three modules in a ring are found, hidden in a function and under ``TYPE_CHECKING`` too, and each ring once."""
+    texts = {
+        "p": "",
+        "p.a": "from p.b import x\n",
+        "p.b": "def f():\n    import p.c\n",
+        "p.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p import a\n",
+        "p.d": "from p.a import y\nfrom p import e\n",
+        "p.e": "import p.d\n",
+        "p.f": "from p import a\n",
+    }
+    files = {name: tmp_path / f"{name}.py" for name in texts}
+    for name, text in texts.items():
+        files[name].write_text(text)
+
+    assert circles(graph(files)) == [("p.a", "p.b", "p.c"), ("p.d", "p.e")]
+    assert circles(graph({name: path for name, path in files.items() if name not in {"p.c", "p.e"}})) == []

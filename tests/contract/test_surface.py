@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from datetime import timedelta
 
 import pytest
 
 import pacifica_provider
 from pacifica_provider import exceptions
+from pacifica_provider.withdrawals import withdraw as withdraw_module
+from pacifica_provider.withdrawals.ledger import Ledger
 
 SIGNATURES = {
     "api.signing:Signer.from_base58": "(secret: str) -> Signer",
+    "withdrawals.withdraw:withdraw": (
+        "(identity: RunIdentity, order: Order, base_url: str, *, context: TryContext, ledger: Ledger, "
+        "exchange: ReadingExchange, make_signer: Callable[[], SigningExchange], policy: Policy, runtime: Runtime)"
+        " -> StoredReceipt"
+    ),
+    "withdrawals.withdraw:Runtime": (
+        "(now_ms: Callable[[], int], sleep_s: Callable[[float], None], new_id: Callable[[], str], "
+        "jitter: Callable[[], float], log: Callable[[str], None]) -> None"
+    ),
+    "withdrawals.withdraw:TryContext": (
+        "(first_try: bool, run_after_ms: int, adoption: Literal[window, never, amount] = window, "
+        "instance: str | None = None, case_command: str = ) -> None"
+    ),
+    "withdrawals.withdraw:Policy": (
+        "(key_trust_ms: int = 540000, skew_ms: int = 5000, list_lag_ms: int = 30000, posts_per_try: int = 2, "
+        "try_budget_ms: int = 180000) -> None"
+    ),
+    "cli:main": "(arguments: Sequence[str] | None = None) -> int",
+    "cli:get_pacifica_cli_commands": "() -> list[CLICommand]",
     "api.signing:Signer.sign": "(self, message: bytes) -> str",
     "api.signing:canonical_message": (
         "(operation_type: str, data: Mapping[str, Any], *, timestamp_ms: int, expiry_window_ms: int) -> bytes"
@@ -40,10 +62,36 @@ SIGNATURES = {
 OPERATORS = {
     "operators.withdraw:WithdrawSpotAssetOperator": (
         *("symbol", "amount", "withdrawal_ref", "pacifica_conn_id", "wait_for_settlement", "deferrable"),
-        *("poll_interval", "settlement_timeout", "allow_backfill"),
+        *("poll_interval", "settlement_timeout", "allow_backfill", "tag_amount", "retries", "retry_delay"),
     ),
     "sensors.withdrawal:WithdrawalBatchSensor": ("symbol", "batch_nonce", "amount", "pacifica_conn_id", "deferrable"),
 }
+# Every default of an operator's own parameters; a parameter without one must be given.
+DEFAULTS: dict[str, dict[str, object]] = {
+    "operators.withdraw:WithdrawSpotAssetOperator": {
+        "withdrawal_ref": None,
+        "pacifica_conn_id": "pacifica_default",
+        "wait_for_settlement": False,
+        "deferrable": False,
+        "poll_interval": 30,
+        "settlement_timeout": timedelta(hours=72),
+        "allow_backfill": False,
+        "tag_amount": False,
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
+    },
+    "sensors.withdrawal:WithdrawalBatchSensor": {
+        "amount": None,
+        "pacifica_conn_id": "pacifica_default",
+        "deferrable": False,
+    },
+}
+TEMPLATE_FIELDS = {
+    "operators.withdraw:WithdrawSpotAssetOperator": ("symbol", "amount", "withdrawal_ref"),
+    "sensors.withdrawal:WithdrawalBatchSensor": ("symbol", "batch_nonce", "amount"),
+}
+# The parts of the seam that an outside harness has to write or fill in.
+SEAM = ("TryContext", "Policy", "Runtime", "ReadingExchange", "SigningExchange")
 TREE = {
     "PacificaError": "Exception",
     "ConfigurationError": "PacificaError",
@@ -86,6 +134,55 @@ def test_an_operator_has_its_documented_parameters(path: str) -> None:
     parameters = inspect.signature(found.__init__).parameters  # type: ignore[misc]  # a class's own constructor
 
     assert ("self", *OPERATORS[path], "kwargs") == tuple(parameters)
+
+
+@pytest.mark.parametrize("path", DEFAULTS)
+def test_an_operator_has_its_documented_defaults(path: str) -> None:
+    """A DAG that says nothing gets these; three retries, a minute apart, come while Pacifica knows the key (F97)."""
+    found = named(path)
+    assert isinstance(found, type)
+    parameters = inspect.signature(found.__init__).parameters.values()  # type: ignore[misc]  # as above
+
+    assert DEFAULTS[path] == {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+@pytest.mark.parametrize("path", TEMPLATE_FIELDS)
+def test_an_operator_has_its_documented_template_fields(path: str) -> None:
+    """Nothing else is rendered: a connection, a limit or a time is what the DAG's author wrote."""
+    assert TEMPLATE_FIELDS[path] == tuple(getattr(named(path), "template_fields"))  # noqa: B009 - named() has no type
+
+
+def test_the_ledger_is_the_state_of_one_asset() -> None:
+    """Name and URI are where every record lies: with another one, all of them would seem lost."""
+    assets = importlib.import_module("pacifica_provider.assets")
+
+    assert (assets.WITHDRAWALS.name, assets.WITHDRAWALS.uri) == ("pacifica_withdrawals", "pacifica://withdrawals/")
+
+
+@pytest.mark.parametrize("name", SEAM)
+def test_a_part_of_the_seam_has_six_members_at_most(name: str) -> None:
+    """An outside harness writes each in minutes."""
+    found = named(f"withdrawals.withdraw:{name}")
+    assert isinstance(found, type)
+
+    assert 0 < len(members(found)) <= 6
+
+
+def test_the_ledger_of_the_seam_has_six_members_at_most() -> None:
+    """A dictionary will do."""
+    assert members(Ledger) == {"fenced", "get", "set", "delete"}
+
+
+def test_the_seam_is_what_its_module_offers() -> None:
+    """``from … import *`` gives an outside harness what it fills in, and nothing else."""
+    assert set(withdraw_module.__all__) == {"Policy", "Runtime", "TryContext", "withdraw"}
+
+
+def members(kind: type) -> set[str]:
+    """Return the public fields and methods that a dataclass or protocol asks for; what is derived does not count."""
+    fields = set(inspect.get_annotations(kind))
+    methods = {name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")}
+    return fields | methods
 
 
 def test_the_trigger_takes_what_was_deferred_by_older_releases() -> None:

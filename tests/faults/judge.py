@@ -19,7 +19,7 @@ from pacifica_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from pacifica_provider.withdrawals.records import StoredReceipt
+    from pacifica_provider.withdrawals.record import StoredReceipt
     from tests.support.rig import Rig
 
 E = TypeVar("E", bound=PacificaError)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.worker import FileStore, SharedClock
+from tests.faults.worker import FileLedger, SharedClock
 from tests.support.rig import Rig
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Task:
-    """A task instance whose tries are processes; its store is a folder, and time is the sandbox's for all of them."""
+    """A task instance whose tries are processes; its ledger is a folder, and time is the sandbox's for all of them."""
 
     sandbox: Sandbox
     folder: Path
@@ -37,21 +37,21 @@ class Task:
 
     def rig(self) -> Rig:
         """Return the next try, to be run in this process; it replaces every try before it."""
-        self._replace()
-        store = FileStore(self.folder, fenced=self.fenced, try_number=self.try_number)
-        rig = Rig(self.sandbox, store=store, try_number=self.try_number - 1, **self.fields)
+        self.replace()
+        ledger = FileLedger(self.folder, fenced=self.fenced, try_number=self.try_number)
+        rig = Rig(self.sandbox, store=ledger, try_number=self.try_number - 1, **self.fields)
         rig.clock = SharedClock(self.sandbox)
         return rig
 
     def start(self, at: dict[str, str]) -> subprocess.Popen[str]:
         """Start the next try in a process; it replaces every try before it."""
-        self._replace()
+        self.replace()
         config = {
             "sandbox": {
                 name: getattr(self.sandbox, name)
                 for name in ("base_url", "control_url", "account", "agent_private_key")
             },
-            "store": str(self.folder),
+            "ledger": str(self.folder),
             "fenced": self.fenced,
             "try_number": self.try_number,
             "rig": self.fields,
@@ -79,17 +79,26 @@ class Task:
                 child.kill()
             child.communicate()
 
-    def _replace(self) -> None:
+    def replace(self) -> None:
+        """Replace the try that runs, as Airflow does when it takes its worker for dead; the next one may come later."""
         self.try_number += 1
         (self.folder / "holder").write_text(str(self.try_number))
 
 
 def reached(child: subprocess.Popen[str]) -> str:
-    """Wait until the child comes to a crash point, and return its name."""
+    """Wait until the child comes to a failpoint, and return its name."""
     assert child.stdout is not None
     line = child.stdout.readline()
     assert line, child.stderr.read() if child.stderr else ""
     return str(json.loads(line)["reached"])
+
+
+def go(child: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """Let a child go on that waits at a failpoint."""
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.flush()
+    return child
 
 
 def result(child: subprocess.Popen[str]) -> dict[str, Any]:

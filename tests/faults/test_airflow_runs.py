@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pacifica_provider.exceptions import ConfigurationError, OutcomeUnknown
+from pacifica_provider.exceptions import ConfigurationError, OutcomeUnknown, ParameterMismatch
 
 if TYPE_CHECKING:
     from tests.faults.airflow_bench import TaskBench
@@ -63,23 +63,52 @@ def test_a_mapped_task_needs_a_reference(task: TaskBench) -> None:
     assert (unsent, len({receipt["idempotency_key"] for receipt in receipts}), len(task.debits())) == (0, 3, 3)
 
 
-@pytest.mark.parametrize("wipe", [False, True], ids=["kept", "wiped"])
-@pytest.mark.parametrize("after", [["b", "a"], ["c", "a", "b"]], ids=["re-ordered", "grown"])
-def test_a_mapping_that_changes_on_clear_pays_nobody_twice(task: TaskBench, after: list[str], wipe: bool) -> None:
-    """F62: the order follows its reference, not its index; an index with another's record pays nobody again."""
-    amounts = {"a": "1", "b": "2", "c": "3"}
+AMOUNTS = {"a": "1", "b": "2", "c": "3"}
+
+
+def _run_mapped(task: TaskBench, refs: list[str], *, lose: bool) -> list[str]:
+    """Expand the operator over two references, then clear all and expand it over others; return what came of those."""
     instances = [task.other(map_index=index) for index in range(3)]
     for instance, ref in zip(instances, ["a", "b"], strict=False):
-        instance.withdraw(amounts[ref], ref=ref)
+        instance.operate(AMOUNTS[ref], ref=ref)
+    if lose:
+        task.lose()
     outcomes = []
-    for instance, ref in zip(instances, after, strict=False):
-        instance.clear(wipe=wipe)
+    for instance, ref in zip(instances, refs, strict=False):
         try:
-            outcomes.append(type(instance.withdraw(amounts[ref], ref=ref)).__name__)
-        except OutcomeUnknown:
-            outcomes.append("OutcomeUnknown")
+            instance.clear().operate(AMOUNTS[ref], ref=ref)
+        except (OutcomeUnknown, ParameterMismatch) as error:
+            outcomes.append(type(error).__name__)
+        else:
+            outcomes.append("receipt")
+    return outcomes
+
+
+@pytest.mark.parametrize(
+    ("after", "outcomes"),
+    [
+        pytest.param(["b", "a"], ["receipt", "receipt"], id="re-ordered"),
+        pytest.param(["a", "b", "c"], ["receipt", "receipt", "receipt"], id="appended"),
+        pytest.param(["b"], ["receipt"], id="shrunk"),
+        pytest.param(["c", "a", "b"], ["ParameterMismatch", "receipt", "receipt"], id="put-in-front"),
+    ],
+)
+def test_a_mapping_that_changes_on_clear_pays_nobody_twice(
+    task: TaskBench, after: list[str], outcomes: list[str]
+) -> None:
+    """F62, F85: the record follows its reference; only a new reference at an index that has paid another is refused."""
+    came = _run_mapped(task, after, lose=False)
     paid = sorted(amount for _, amount in task.debits())
 
-    assert paid == sorted({f"{Decimal(amounts[ref]):.8f}" for ref in {"a", "b", *after}})
-    # An accepted record of another reference may stand beside; the cleared one meets 409 or, wiped, its row.
-    assert outcomes == ["OutcomeUnknown"] * 2 if len(after) == 2 else outcomes[0] == "dict"
+    assert came == outcomes
+    assert paid == [f"{Decimal(AMOUNTS[ref]):.8f}" for ref in ("abc" if after[-1] == "c" else "ab")]
+
+
+@pytest.mark.parametrize("after", [["b", "a"], ["c", "a", "b"]], ids=["re-ordered", "grown"])
+def test_a_mapping_that_changes_on_clear_pays_nobody_twice_by_a_lost_ledger(task: TaskBench, after: list[str]) -> None:
+    """F62: with the ledger lost, whoever has a row that fits is left to a person, and the one who has none is paid."""
+    came = _run_mapped(task, after, lose=True)
+    paid = sorted(amount for _, amount in task.debits())
+
+    assert came == [{"c": "receipt"}.get(ref, "OutcomeUnknown") for ref in after]
+    assert paid == [f"{Decimal(AMOUNTS[ref]):.8f}" for ref in sorted({"a", "b", *after})]

@@ -75,7 +75,7 @@ def test_an_amount_whose_exact_value_is_not_in_plain_sight_is_refused_at_once(ta
         task.withdraw(amount)
 
     assert isinstance(caught.value, AirflowFailException)
-    assert (task.posts(), task.debits(), task.store.values) == (0, [], {})
+    assert (task.posts(), task.debits(), list(task.ledger.values)) == (0, [], ["ledger"])
 
 
 @pytest.mark.parametrize(("amount", "paid"), [(Decimal("1e-7"), "0.00000010"), (Decimal("1.5E+1"), "15.00000000")])
@@ -118,27 +118,28 @@ def test_a_cleared_task_with_another_amount_is_a_mismatch(task: TaskBench, run_t
 
 
 @pytest.mark.parametrize("settled", [False, True])
-def test_a_cleared_and_wiped_task_stops_with_its_row_one_step_from_adoption(task: TaskBench, settled: bool) -> None:
-    """F54: with the store discarded by the clear, the row that is there makes it unknown, and a decision adopts it."""
+def test_a_cleared_task_whose_record_was_lost_stops_with_its_row_one_step_from_adoption(
+    task: TaskBench, settled: bool
+) -> None:
+    """F54: with the ledger lost, the row that is there makes it unknown, and a decision adopts it."""
     receipt = task.withdraw()
     if settled:
         task.rig.sandbox.control("POST", "/settle")
-    task.clear(wipe=True)
+    task.clear().lose()
 
-    with pytest.raises(OutcomeUnknown, match="record of earlier tries was wiped") as caught:
+    with pytest.raises(OutcomeUnknown, match="an earlier record of this withdrawal may be lost") as caught:
         task.withdraw()
-    decision = {"key": caught.value.idempotency_key, "action": "adopt", "by": "ana", "why": "its own row"}
-    task.store.set("pacifica_decision", {**decision, "batch_nonce": caught.value.batch_nonces[0]})
+    task.decide("adopt", **task.rig.named(caught.value.batch_nonces[0]))
     again = task.withdraw()
 
     assert (again["batch_nonce"], again["adopted"], task.posts()) == (receipt["batch_nonce"], True, 1)
 
 
-def test_a_wiped_task_whose_row_is_not_listed_meets_409(task: TaskBench) -> None:
+def test_a_cleared_task_whose_record_was_lost_and_whose_row_is_not_listed_meets_409(task: TaskBench) -> None:
     """F54: the lists lag and show nothing, so it posts; the key is known, and the record stays unknown. One debit."""
     task.withdraw()
     task.rig.options(list_lag_s=300)
-    task.clear(wipe=True)
+    task.clear().lose()
 
     with pytest.raises(OutcomeUnknown, match="yet lists no such withdrawal"):
         task.withdraw()
@@ -146,13 +147,23 @@ def test_a_wiped_task_whose_row_is_not_listed_meets_409(task: TaskBench) -> None
     assert len(task.debits()) == 1
 
 
-def test_a_wiped_task_that_had_sent_nothing_pays(task: TaskBench) -> None:
+def test_a_cleared_task_that_had_sent_nothing_pays_even_by_a_ledger_younger_than_its_run(task: TaskBench) -> None:
     """F54: nothing listed since the run was due, and the key unknown: the cleared task pays, once."""
-    task.clear(wipe=True)
+    task.clear().lose()
 
     receipt = task.withdraw()
 
     assert (receipt["adopted"], len(task.debits()), task.posts()) == (False, 1, 1)
+
+
+def test_a_clear_that_discards_the_task_s_state_keeps_the_ledger(task: TaskBench) -> None:
+    """F54, F53: Airflow 3.4's clear wipes the task state, where no record lies, so the receipt is returned."""
+    receipt = task.withdraw()
+
+    again = task.clear().withdraw()
+
+    assert (again, task.posts()) == (receipt, 1)
+    assert "task_state_store" not in task.context()
 
 
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])

@@ -15,7 +15,7 @@ from pacifica_provider.exceptions import (
     Unresolved,
     WithdrawalRejected,
 )
-from tests.faults.airflow_bench import BenchHook, TaskBench
+from tests.faults.airflow_bench import AssetState, BenchHook, TaskBench
 from tests.faults.judge import assert_paid_once, nonces, refused
 
 if TYPE_CHECKING:
@@ -55,26 +55,34 @@ def test_no_two_names_run_into_one_key(rig: Rig, pair: tuple[str, str, str, str]
     assert one.key != two.key
 
 
-def test_a_recreated_run_is_unknown_while_its_key_is_remembered(rig: Rig) -> None:
-    """F66: a run deleted and made anew with the same id meets 409 at its first request, and nothing is sent again."""
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_recreated_run_returns_the_receipt_of_the_first(rig: Rig, forgotten: bool) -> None:
+    """F66: deleting a run leaves the ledger alone, so the run made anew with the same id has already withdrawn."""
     receipt = rig.try_once()
-    anew = rig.sibling()
+    if forgotten:
+        rig.sandbox.control("POST", "/forget_keys")
+    anew = rig.sibling(store=rig.store)
 
-    error = refused(anew, OutcomeUnknown)
+    again = anew.try_once()
 
-    assert "at the first request" in str(error)
-    assert nonces(rig) == [receipt.batch_nonce]
+    assert (again, len(rig.posts())) == (receipt, 1)
 
 
-def test_a_recreated_run_pays_again_once_its_key_is_forgotten(rig: Rig) -> None:
-    """F66: the admitted edge: Airflow's record deleted with the run and the key forgotten, it is a new withdrawal."""
-    rig.try_once()
-    rig.sandbox.control("POST", "/forget_keys")
-    anew = rig.sibling()
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_recreated_run_of_an_entry_that_was_deleted_is_a_new_order(rig: Rig, forgotten: bool) -> None:
+    """F66: the admitted edge: deleting entry and run says that nothing was sent: a 409, or once forgotten a payment."""
+    receipt = rig.try_once()
+    rig.store.lose("withdrawal", "task")
+    anew = rig.sibling(store=rig.store)
+    if forgotten:
+        rig.sandbox.control("POST", "/forget_keys")
+        anew.try_once()
+    else:
+        error = refused(anew, OutcomeUnknown)
+        assert list(error.batch_nonces) == [receipt.batch_nonce]
+        assert "at the first request" in str(error)
 
-    anew.try_once()
-
-    assert len(rig.debits()) == 2
+    assert len(rig.debits()) == 1 + forgotten
 
 
 def test_two_deployments_on_one_account_pay_once(rig: Rig) -> None:
@@ -125,29 +133,51 @@ def test_an_agent_that_was_revoked_is_refused_as_any_signature(rig: Rig, maybe_s
         assert rig.debits() == []
 
 
-@pytest.mark.parametrize("state", ["accepted", "lost", "rejected"])
+@pytest.mark.parametrize("state", ["accepted", "lost"])
 def test_a_connection_that_is_re_pointed_between_tries_is_a_mismatch(rig: Rig, state: str) -> None:
-    """F70: the record is of another account, so nothing is sent from this one, even if the other was rejected."""
+    """F70: the record is of another account, so nothing is sent from this one."""
     first = rig.key
     if state == "accepted":
         rig.try_once()
-    elif state == "lost":
+    else:
         rig.fault("reset", when="after_commit")
         rig.fault("status", route="pending", status=503, skip=1, count=3)
         refused(rig, Unresolved)
-    else:
-        rig.fault("status", status=422)
-        refused(rig, WithdrawalRejected)
-    opened = rig.sandbox.control("POST", "/accounts", {"balances": {"SOL": "100"}})
-    rig.account, rig.private_key = opened["account"], opened["agent_private_key"]
+    _re_point(rig)
     posts = len(rig.ledger()["posts"])
 
     with pytest.raises(ParameterMismatch) as caught:
         rig.try_once()
-    moved = {"accepted": "WAS accepted", "lost": "MAY have moved money", "rejected": "No money moved"}[state]
+    moved = {"accepted": "WAS accepted", "lost": "may have moved money"}[state]
 
-    assert (moved in str(caught.value), "This try sent nothing" in str(caught.value)) == (True, True)
+    assert (moved in str(caught.value), "this try sent nothing" in str(caught.value)) == (True, True)
     assert (caught.value.idempotency_key, len(rig.ledger()["posts"])) == (first, posts)
+
+
+def test_a_scope_that_changes_between_tries_is_a_mismatch(rig: Rig) -> None:
+    """F70, F68: another scope is another key, but the ledger still knows the run, and names both scopes' difference."""
+    rig.try_once()
+    rig.scope = "staging"
+
+    with pytest.raises(ParameterMismatch, match="WAS accepted") as caught:
+        rig.try_once()
+
+    assert "scope ''" in str(caught.value)
+    assert len(rig.ledger()["posts"]) == 1
+
+
+def test_a_connection_that_is_re_pointed_after_a_rejection_pays_once(rig: Rig) -> None:
+    """F70, F24: nothing had moved under the wrong account, so the mended connection pays, from its account alone."""
+    rig.fault("status", status=422)
+    refused(rig, WithdrawalRejected)
+    first = rig.key
+    _re_point(rig)
+
+    receipt = rig.try_once()
+    assert_paid_once(rig, receipt, adopted=False)
+
+    assert [debit["account"] for debit in rig.ledger()["debits"]] == [rig.account]
+    assert first != rig.key
 
 
 @pytest.mark.parametrize("state", ["accepted", "lost"])
@@ -213,6 +243,11 @@ def test_the_first_log_line_names_environment_account_scope_and_key(task: TaskBe
     assert all(part in first for part in ("custom", task.rig.account, "'staging'", receipt["idempotency_key"], "1 SOL"))
 
 
+def _re_point(rig: Rig) -> None:
+    opened = rig.sandbox.control("POST", "/accounts", {"balances": {"SOL": "100"}})
+    rig.account, rig.private_key = opened["account"], opened["agent_private_key"]
+
+
 def _unbind(rig: Rig, private_key: str) -> None:
     from pacifica_provider.api.signing import Signer
 
@@ -224,7 +259,7 @@ def test_scopes_keep_two_deployments_apart_on_purpose(task: TaskBench, monkeypat
     """F67, F68: with a scope of its own each deployment pays, and its receipt and log show the key that says so."""
     staging = task.withdraw()
     monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", task.rig.sandbox.airflow_connection)
-    production = task.other().withdraw()
+    production = task.other(ledger=AssetState()).withdraw()
 
     assert staging["idempotency_key"] != production["idempotency_key"]
     assert len(task.debits()) == 2

@@ -14,6 +14,7 @@ import structlog
 from airflow.sdk.execution_time.timeout import TimeoutPosix
 
 from pacifica_provider.api.signing import Signer
+from pacifica_provider.withdrawals.ledger import withdrawal_entry
 from tests.faults.airflow_bench import TaskBench
 from tests.faults.sweep import Sweep, forms
 from tests.faults.wiretap import Wiretap, unused_port
@@ -59,7 +60,7 @@ def test_no_failure_of_the_exchange_shows_key_or_signature(
             rig.sandbox.control("POST", "/faults", {"route": "withdraw", "count": 1, **fault})
         raised[name] = sweep.run(name, task.withdraw)
         sweep.run(f"{name}, again", task.withdraw)
-        sweep.add(f"{name}: record", json.dumps(task.store.values))
+        sweep.add(f"{name}: record", json.dumps(task.ledger.values))
         rig.sandbox.control("DELETE", "/faults")
 
     assert len({type(error).__name__ for error in raised.values()}) >= 7
@@ -78,7 +79,7 @@ def test_no_guard_shows_key_or_signature(rig: Rig, tap: Wiretap, connect: Callab
     sweep.run("backfill", lambda: TaskBench(rig, run_id="b", run_type="backfill").withdraw())
     sweep.run("mapped", lambda: TaskBench(rig, map_index=1).withdraw())
     corrupt = TaskBench(rig, run_id="c")
-    corrupt.store.values["pacifica_withdrawals"] = '{"version": 0}'
+    corrupt.ledger.set(withdrawal_entry("pay", "c", "withdraw", None), {"version": 0})
     sweep.run("corrupt", corrupt.withdraw)
     connect(extra={"withdrawal_limits": {"SOL": "0.5"}})
     sweep.run("limit", lambda: TaskBench(rig, run_id="d").withdraw())

@@ -117,10 +117,10 @@ def test_an_answer_lost_after_the_commit_is_adopted(rig: Rig, fault: dict[str, o
 @pytest.mark.parametrize("fault", LOST_AFTER_THE_COMMIT)
 def test_a_mapped_task_never_adopts_by_itself(rig: Rig, fault: dict[str, object]) -> None:
     """F03, F05: an equal withdrawal may stand beside a mapped one, so it stops as unknown, its row one step away."""
-    rig.mapped, rig.withdrawal_ref, rig.timeout_s = True, "invoice-7", 0.25
+    rig.adoption, rig.instance, rig.withdrawal_ref, rig.timeout_s = "never", "0/None", "invoice-7", 0.25
     rig.fault(when="after_commit", **fault)  # type: ignore[arg-type]  # the keys are literal above
 
-    error = assert_unknown(rig, rows=[42], because="a mapped task may stand beside an equal one", debits=1)
+    error = assert_unknown(rig, rows=[42], because="another withdrawal of the same task may be equal", debits=1)
     rig.decide("adopt", batch_nonce=error.batch_nonces[0])
     receipt = rig.try_once()
 

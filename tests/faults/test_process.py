@@ -1,4 +1,4 @@
-"""Processes that die: F34 to F40, a real process and a real SIGKILL at every crash point."""
+"""Processes that die: F34 to F40, a real process and a real SIGKILL at every failpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Where the process dies, whether money had moved by then, and whether the next try finds a row to adopt.
 POINTS = [
     pytest.param("before_record", 0, False, id="F34"),
-    pytest.param("after_marker", 0, False, id="F35"),
+    pytest.param("after_attempt", 0, False, id="F35"),
     pytest.param("before_post", 0, False, id="F36-before-the-bytes-left"),
     pytest.param("after_post", 1, True, id="F37"),
     pytest.param("after_receipt", 1, False, id="F38"),
@@ -36,7 +36,7 @@ POINTS = [
 def test_a_task_killed_at_any_point_is_paid_once_by_its_retry(
     processes: Task, point: str, moved: int, adopted: bool
 ) -> None:
-    """F34 to F38, F46: SIGKILL at a crash point, then a retry: one debit, and after the receipt no request at all."""
+    """F34 to F38, F46: SIGKILL at a failpoint, then a retry: one debit, and after the receipt no request at all."""
     child = processes.start({point: "kill"})
     ended = (reached(child), killed_by(child))
     rig = processes.rig()
@@ -47,9 +47,9 @@ def test_a_task_killed_at_any_point_is_paid_once_by_its_retry(
 
     assert ended == (point, "SIGKILL")
     assert before == (moved, moved)
-    # Killed before the entry was written, the record counts as wiped, but there is no row and no 409 to stop at.
+    # Killed before anything was written, the record may be lost, but there is no row and no 409 to stop at.
     assert receipt.adopted is (adopted and point != "after_receipt")
-    assert len(rig.posts()) == (1 if point in {"before_record", "after_marker", "before_post", "after_receipt"} else 2)
+    assert len(rig.posts()) == (1 if point in {"before_record", "after_attempt", "before_post", "after_receipt"} else 2)
 
 
 @pytest.mark.parametrize("point", ["before_post", "after_post"])
@@ -104,7 +104,7 @@ def test_two_kills_in_a_row_still_pay_once(processes: Task) -> None:
 
 def test_a_killed_mapped_task_stops_with_its_row_in_view(sandbox: Sandbox, tmp_path: Path) -> None:
     """F37: a mapped task that was killed before its receipt is unknown, since an equal one may stand beside it."""
-    task = Task(sandbox, tmp_path, fields={"mapped": True, "withdrawal_ref": "invoice-7"})
+    task = Task(sandbox, tmp_path, fields={"adoption": "never", "instance": "0/None", "withdrawal_ref": "invoice-7"})
     try:
         killed_by(task.start({"after_post": "kill"}))
         rig = task.rig()

@@ -1,4 +1,4 @@
-"""The record that fails, lies or is old: F44 to F50."""
+"""The ledger that fails or lies: F44 to F47, and F48 and F50 in ``test_stored_records.py``."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pacifica_provider.exceptions import OutcomeUnknown, Unreachable, Unresolved
-from pacifica_provider.withdrawals import crashpoints
-from tests.faults.judge import assert_paid_once, nonces, refused, statuses
-from tests.support.rig import MemoryStore
+from pacifica_provider.exceptions import OutcomeUnknown, Unresolved
+from pacifica_provider.withdrawals import failpoints
+from tests.faults.judge import assert_paid_once, assert_unknown, nonces, refused, statuses
+from tests.support.rig import MemoryLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from tests.support.rig import Rig
 
 
 @pytest.fixture
 def at() -> Iterator[Callable[[str, Callable[[], None]], None]]:
-    """Yield a way to do something when the protocol comes to a crash point."""
+    """Yield a way to do something when the protocol comes to a failpoint."""
 
     def arm(point: str, act: Callable[[], None]) -> None:
-        crashpoints.install(lambda reached: act() if reached == point else None)
+        failpoints.install(lambda reached: act() if reached == point else None)
 
     yield arm
-    crashpoints.install(None)
+    failpoints.install(None)
 
 
 def test_a_store_that_is_down_at_the_start_sends_nothing(rig: Rig) -> None:
     """F44: without the record nothing is read from the exchange or sent to it, and a later try pays."""
     rig.store.down = True
 
-    error = refused(rig, Unreachable, "this try sent nothing")
+    error = refused(rig, Unresolved, "this try sent nothing")
     requests = rig.ledger()["requests"]
     rig.store.down = False
     receipt = rig.try_once()
     assert_paid_once(rig, receipt, adopted=False)
 
-    assert ("store could not be used" in str(error), requests) == (True, {})
+    assert ("ledger could not be used" in str(error), requests) == (True, {})
 
 
+@pytest.mark.parametrize("entry", ["withdrawal", "task"])
 @pytest.mark.parametrize("fenced", [True, False])
-def test_an_attempt_that_cannot_be_written_is_not_sent(
-    rig: Rig, at: Callable[[str, Callable[[], None]], None], fenced: bool
-) -> None:
-    """F44: the write-ahead fails, so the signed request stays here; the next try, with the store back, pays."""
-    rig.store = MemoryStore(fenced=fenced)
-    at("after_marker", lambda: setattr(rig.store, "fail_writes", 1))
+def test_an_attempt_that_cannot_be_written_is_not_sent(rig: Rig, fenced: bool, entry: str) -> None:
+    """F44: the write-ahead fails, so the signed request stays here; the next try, with the ledger back, pays."""
+    rig.store = MemoryLedger(fenced=fenced)
+    rig.store.fail_writes, rig.store.fail_on = 1, entry
 
-    refused(rig, Unreachable, "the request was not sent")
+    # A write that fails may be the fence of a newer try, so it is not said that no money moved.
+    refused(rig, Unresolved, "the request was not sent")
     posts = rig.posts()
     receipt = rig.try_once()
     assert_paid_once(rig, receipt, adopted=False)
@@ -64,7 +64,7 @@ def test_a_store_that_is_down_after_a_lost_answer_says_so(rig: Rig) -> None:
     refused(rig, Unresolved)
     rig.store.down = True
 
-    error = refused(rig, Unresolved, "Whether an earlier try did stands in the record")
+    error = refused(rig, Unresolved, "Whether an earlier one did stands in the record")
     rig.store.down = False
     receipt = rig.try_once()
     assert_paid_once(rig, receipt, adopted=True)
@@ -77,12 +77,12 @@ def test_a_receipt_that_cannot_be_written_is_returned_all_the_same(
     rig: Rig, at: Callable[[str, Callable[[], None]], None], fenced: bool
 ) -> None:
     """F45: after a 200 nothing raises; a WARNING carries key and nonce, and a later try adopts the same row."""
-    rig.store = MemoryStore(fenced=fenced)
+    rig.store = MemoryLedger(fenced=fenced)
     at("after_post", lambda: setattr(rig.store, "down", True))
 
     receipt = rig.try_once()
     warnings = [line for line in rig.logs if "WARNING" in line]
-    crashpoints.install(None)
+    failpoints.install(None)
     rig.store.down = False
     later = rig.try_once()
 
@@ -114,52 +114,77 @@ def test_a_task_that_could_not_report_its_success_sends_nothing_again(rig: Rig) 
     assert (again, rig.ledger()) == (receipt, before)
 
 
-class ForgetfulStore(MemoryStore):
-    """Says that it has written, and has not, from some write on."""
+ALL = range(1, 99)
 
-    def __init__(self, *, fenced: bool, keeps: int) -> None:
+
+class ForgetfulLedger(MemoryLedger):
+    """Says that it has written a withdrawal's record, and has not, at some of the writes, counted from one."""
+
+    def __init__(self, *, fenced: bool, forgets: Collection[int]) -> None:
         super().__init__(fenced=fenced)
-        self.keeps = keeps
+        self.forgets = forgets
+        self.writes = 0
 
-    def write(self, entry: Mapping[str, Any], /) -> None:
-        """Accept the entry, and forget it unless it is one of the first."""
-        self.keeps -= 1
-        if self.keeps >= 0:
-            super().write(entry)
+    def set(self, name: str, value: Mapping[str, Any], /) -> None:
+        """Accept the entry, and keep it unless it is to be forgotten."""
+        self.writes += name.startswith("withdrawal")
+        if not name.startswith("withdrawal") or self.writes not in self.forgets:
+            super().set(name, value)
 
 
-@pytest.mark.parametrize(("fenced", "keeps"), [(True, 0), (False, 0), (False, 1)])
-def test_a_try_that_reads_back_less_than_it_wrote_sends_nothing(rig: Rig, fenced: bool, keeps: int) -> None:
-    """F47: a write that is acknowledged and lost is noticed by the check before the send."""
-    rig.store = ForgetfulStore(fenced=fenced, keeps=keeps)
+def test_a_try_that_reads_back_less_than_it_wrote_sends_nothing(rig: Rig) -> None:
+    """F47: without a fence a write that is acknowledged and lost is noticed by the check before the send."""
+    rig.store = ForgetfulLedger(fenced=False, forgets=ALL)
 
-    error = refused(rig, Unresolved, "Another try")
+    error = refused(rig, Unresolved, "this one sends nothing more")
 
     assert (rig.posts(), error.idempotency_key) == ([], rig.key)
 
 
-def test_a_store_that_keeps_its_marker_and_loses_the_rest_never_pays_twice(rig: Rig) -> None:
-    """F47: with attempt and receipt lost, a cleared task meets 409 at its first request and is unknown, paid once."""
-    rig.store = ForgetfulStore(fenced=True, keeps=1)
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_receipt_whose_write_is_lost_is_found_again(rig: Rig, fenced: bool) -> None:
+    """F47: with the attempt on record and the receipt lost, a cleared task meets 409 and adopts its own row."""
+    rig.store = ForgetfulLedger(fenced=fenced, forgets=[2])
     receipt = rig.try_once()
     rig.clear()
 
-    error = refused(rig, OutcomeUnknown)
+    again = rig.try_once()
 
-    assert "at the first request" in str(error)
-    assert nonces(rig) == [receipt.batch_nonce]
+    assert nonces(rig) == [receipt.batch_nonce] == [again.batch_nonce]
+    assert (receipt.adopted, again.adopted, statuses(rig)) == (False, True, [200, 409])
+
+
+def test_a_ledger_that_loses_the_record_and_keeps_the_task_s_entry_never_pays_twice(rig: Rig) -> None:
+    """F47: with every write of the record lost, the task's entry still says that it was begun: unknown, paid once."""
+    rig.store = ForgetfulLedger(fenced=True, forgets=ALL)
+    rig.store.be_born(0)
+    rig.try_once()
+    rig.clear()
+
+    assert_unknown(rig, rows=[42], because="an earlier record of this withdrawal may be lost", debits=1)
+
+
+LOSSES = [
+    pytest.param(("withdrawal",), 0, id="the-record-alone"),
+    pytest.param(("withdrawal", "task"), 1, id="record-and-task-entry-of-a-younger-ledger"),
+    pytest.param((), 0, id="the-whole-ledger"),
+]
 
 
 @pytest.mark.parametrize("fault", [None, "reset"], ids=["answered", "lost"])
-def test_a_record_that_was_lost_after_the_request_is_taken_as_wiped(rig: Rig, fault: str | None) -> None:
-    """F47: the try number says that something ran before, so the row there is unknown, and one step adopts it."""
+@pytest.mark.parametrize(("lost", "younger"), LOSSES)
+def test_a_record_that_was_lost_after_the_request_is_never_paid_again(
+    rig: Rig, lost: tuple[str, ...], younger: bool, fault: str | None
+) -> None:
+    """F47: by the task's entry, or a ledger younger than the run, the row there is unknown, and one step adopts it."""
+    rig.store.be_born(rig.run_after_ms + 1 if younger else 0)
     if fault:
         rig.fault(fault, when="after_commit")
         rig.fault("status", route="pending", status=503, skip=1, count=3)
         refused(rig, Unresolved)
     else:
         rig.try_once()
-    rig.store.wipe()
+    rig.store.lose(*lost)
 
     error = refused(rig, OutcomeUnknown)
     rig.decide("adopt", batch_nonce=error.batch_nonces[0])
@@ -168,3 +193,15 @@ def test_a_record_that_was_lost_after_the_request_is_taken_as_wiped(rig: Rig, fa
     assert_paid_once(rig, receipt, adopted=True)
 
     assert len(rig.posts()) == 1
+
+
+def test_a_record_and_a_task_entry_that_vanish_from_a_complete_ledger_meet_409(rig: Rig) -> None:
+    """F47: the admitted edge: a ledger that lost both and says it is complete posts; while the key is known, a 409."""
+    rig.store.be_born(0)
+    receipt = rig.try_once()
+    rig.store.lose("withdrawal", "task")
+
+    error = refused(rig, OutcomeUnknown)
+
+    assert "at the first request" in str(error)
+    assert (nonces(rig), statuses(rig)) == ([receipt.batch_nonce], [200, 409])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pacifica_provider.exceptions import ConfigurationError
-from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
+from pacifica_provider.exceptions import ConfigurationError, WithdrawalRejected
+from pacifica_provider.withdrawals.identity import Order, fingerprint
 from tests.faults.judge import refused
 
 if TYPE_CHECKING:
@@ -22,17 +22,16 @@ ACCOUNT = "FVen3X669xLzsi6N2V91DoiyzHzg1uAgqiT8jZ9nS96Z"
 
 # Written by release 0.1.0 and frozen: whatever comes later must read it as the same withdrawal under the same key.
 OLD_KEY = "707c8f43-4f9e-5fd7-9463-d1c4d56dee14"
+OLD_NAME = "withdrawal_de6f4b25095f726a824277e4de495e9e"
 
 
-def _corrupt(entry: dict[str, Any], change: str) -> object:
-    (record,) = entry["records"].values()
+def _corrupt(record: dict[str, Any], change: str) -> object:
     changes: dict[str, Callable[[], object]] = {
-        "older version": lambda: entry.update(version=0),
-        "newer version": lambda: entry.update(version=2),
-        "no version": lambda: entry.pop("version"),
-        "no write id": lambda: entry.pop("write_id"),
-        "records as a list": lambda: entry.update(records=[record]),
-        "another key": lambda: entry.update(records={OLD_KEY: record}),
+        "older version": lambda: record.update(version=0),
+        "newer version": lambda: record.update(version=2),
+        "no version": lambda: record.pop("version"),
+        "no write id": lambda: record.pop("write_id"),
+        "another key": lambda: record.update(key=OLD_KEY),
         "another amount": lambda: record["order"].update(amount="2"),
         "an amount as a number": lambda: record["order"].update(amount=1),
         "an attempt less": lambda: record.update(attempts=record["attempts"][:-1], extra=1),
@@ -41,50 +40,64 @@ def _corrupt(entry: dict[str, Any], change: str) -> object:
         "a field more": lambda: record.update(burned=True),
         "a field less": lambda: record.pop("since_ms"),
         "maybe_sent as text": lambda: record.update(maybe_sent="no"),
+        "restores as text": lambda: record.update(restores="none"),
     }
     if change in {"text", "a list", "null in a list"}:
-        return {"text": "paid", "a list": [entry], "null in a list": [None]}[change]
+        return {"text": "paid", "a list": [record], "null in a list": [None]}[change]
     changes[change]()
-    return entry
+    return record
 
 
-CORRUPTIONS = ["older version", "newer version", "no version", "no write id", "records as a list", "another key"]
-
-
-CORRUPTIONS += ["another amount", "an amount as a number", "an attempt less", "an unknown state", "no receipt"]
-
-
-CORRUPTIONS += ["a field more", "a field less", "maybe_sent as text", "text", "a list", "null in a list"]
+CORRUPTIONS = ["older version", "newer version", "no version", "no write id", "another key", "another amount"]
+CORRUPTIONS += ["an amount as a number", "an attempt less", "an unknown state", "no receipt", "a field more"]
+CORRUPTIONS += ["a field less", "maybe_sent as text", "restores as text", "text", "a list", "null in a list"]
 
 
 @pytest.mark.parametrize("change", CORRUPTIONS)
 def test_a_record_that_cannot_be_read_is_refused_and_left_alone(rig: Rig, change: str) -> None:
     """F48, S28: corrupt, foreign or of another version, it is never guessed at, never overwritten, nothing is sent."""
     rig.try_once()
-    entry = json.dumps(_corrupt(json.loads(rig.store.entry or ""), change))
-    rig.store.entry = entry
+    name = next(name for name in rig.store.entries if name.startswith("withdrawal"))
+    rig.store.entries[name] = json.dumps(_corrupt(rig.store.record(), change))
+    entries, before = dict(rig.store.entries), rig.ledger()
+
+    error = refused(rig, ConfigurationError, "Money may have moved")
+
+    assert "Nothing was sent by this try" in str(error)
+    assert (rig.store.entries, rig.ledger()) == (entries, before)
+
+
+@pytest.mark.parametrize("entry", [{"version": 2, "references": [None]}, {"version": 1}, "paid", []])
+def test_a_task_s_entry_that_cannot_be_read_is_refused_and_left_alone(rig: Rig, entry: object) -> None:
+    """F48, F101: what this task has asked for is not guessed at either, and nothing is sent."""
+    rig.fault("status", status=422)
+    refused(rig, WithdrawalRejected)
+    name = next(name for name in rig.store.entries if name.startswith("task"))
+    rig.store.entries[name] = json.dumps(entry)
     before = rig.ledger()
 
     error = refused(rig, ConfigurationError, "Money may have moved")
 
     assert "Nothing was sent by this try" in str(error)
-    assert (rig.store.entry, rig.ledger()) == (entry, before)
+    assert (rig.store.entries[name], rig.ledger()) == (json.dumps(entry), before)
 
 
 def test_a_record_of_an_older_release_keeps_its_key_and_order(rig: Rig) -> None:
     """F50: key, order and fingerprint of a frozen record are what this release computes, and it sends nothing."""
-    identity = RunIdentity(ACCOUNT, "pay", "scheduled__2026-11-23T00:00:00+00:00", "withdraw", "invoice-7", "")
-    order, url = Order.parse("SOL", "1.5"), "https://test-api.pacifica.fi/api/v1"
     frozen = _frozen()
-    rig.store.entry = json.dumps(frozen)
+    rig.store.entries[OLD_NAME] = json.dumps(frozen)
+    rig.account, rig.base_url, rig.amount = ACCOUNT, "https://test-api.pacifica.fi/api/v1", "1.5"
+    rig.run_id, rig.withdrawal_ref = "scheduled__2026-11-23T00:00:00+00:00", "invoice-7"
     rig.try_number = 1
 
-    receipt = rig.submission().run(identity, order, url)
-    (record,) = frozen["records"].values()
+    receipt = rig.try_once()
 
-    assert (identity.idempotency_key(), fingerprint(identity, url, order)) == (record["key"], record["fingerprint"])
+    assert (rig.key, fingerprint(rig.identity, rig.base_url, Order.parse("SOL", "1.5"))) == (
+        frozen["key"],
+        frozen["fingerprint"],
+    )
     assert (receipt.batch_nonce, str(receipt.requested_amount)) == (42, "1.5")
-    assert (json.loads(rig.store.entry), rig.ledger()["requests"]) == (frozen, {})
+    assert (rig.store.record(), rig.ledger()["requests"]) == (frozen, {})
 
 
 def _frozen() -> dict[str, Any]:
@@ -92,7 +105,9 @@ def _frozen() -> dict[str, Any]:
     identity |= {"task_id": "withdraw", "withdrawal_ref": "invoice-7", "scope": ""}
     attempt = {"signed_ms": 1795399191728, "window_ms": 10000, "outcome": "answered", "status": 200, "code": None}
     receipt = {"batch_nonce": 42, "requested_amount": "1.5", "fee_amount": "0.001", "submitted_at_ms": 1795399191728}
-    record = {
+    return {
+        "version": 1,
+        "write_id": "5f0c",
         "key": OLD_KEY,
         "identity": identity,
         "order": {"symbol": "SOL", "amount": "1.5"},
@@ -101,12 +116,10 @@ def _frozen() -> dict[str, Any]:
         "maybe_sent": False,
         "since_ms": 1795399191700,
         "before": [],
-        "attempts": [{**attempt, "detail": ""}],
+        "attempts": [{**attempt, "detail": "", "amount": None}],
         "state": "accepted",
         "receipt": {**receipt, "adopted": False},
-        "candidates": [],
         "reason": "",
-        "reposted": False,
         "decisions": [],
+        "restores": 0,
     }
-    return {"version": 1, "write_id": "5f0c", "records": {OLD_KEY: record}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def test_a_trigger_looks_again_after_a_failing_look(paid: TaskBench) -> None:
     transaction_id = settle(paid)
     paid.rig.fault("status", route="pending", status=503)
 
-    event = asyncio.run(first_event(trigger()))
+    event = asyncio.run(first_event(trigger(end_time=time.time() + 2)))
 
     assert (event["status"], event["row"]["transaction_id"]) == ("settled", transaction_id)
     assert paid_once(paid)

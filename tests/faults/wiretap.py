@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import socketserver
@@ -24,8 +25,9 @@ class Wiretap:
     """
     Forwards every connection to ``url``; use it as a context manager and give ``base_url`` to the client.
 
-    ``cut_post_at`` resets the next POST after so many of its bytes have been passed on. ``hold_posts`` keeps POSTs back
-    until ``release``. ``route`` and ``alter`` say where a connection goes and what becomes of the answer's bytes.
+    ``cut_post_at`` resets the next POST after so many of its bytes have been passed on. ``hold_posts`` keeps POSTs
+    back. ``repeat_posts`` delivers each POST twice, and the client gets the second answer. ``route`` and ``alter`` say
+    where a connection goes and what becomes of the answer's bytes.
     """
 
     def __init__(self, url: str, *, port: int = 0) -> None:
@@ -35,6 +37,7 @@ class Wiretap:
         self.cut_post_at: int | None = None
         self.cuts = 0
         self.hold_posts = False
+        self.repeat_posts = False
         self.route: Callable[[int], tuple[str, int]] = lambda _number: self.upstream
         self.alter: Callable[[bytes], bytes] = lambda data: data
         self._server = _Server(("127.0.0.1", port), _Carrier)
@@ -108,8 +111,16 @@ class Wiretap:
             self.cuts += 1
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             return False
+        if self.repeat_posts and _is_whole(sent):
+            self.replay(bytes(sent))
         upstream.sendall(data)
         return True
+
+
+def _is_whole(sent: bytearray) -> bool:
+    head, _, body = bytes(sent).partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    return length is not None and len(body) == int(length[1])
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -1,8 +1,8 @@
 """
 One try of a task in a process of its own, to be killed, frozen or overtaken: ``python -m tests.faults.worker CONFIG``.
 
-CONFIG is JSON: ``sandbox`` (base_url, control_url, account, agent_private_key), ``store`` (a folder), ``fenced``,
-``try_number``, ``run_after_ms``, ``rig`` (its fields) and ``at`` (``kill``, ``stop`` or ``wait`` at a crash point).
+CONFIG is JSON: ``sandbox`` (base_url, control_url, account, agent_private_key), ``ledger`` (a folder), ``fenced``,
+``try_number``, ``run_after_ms``, ``rig`` (its fields) and ``at`` (``kill``, ``stop`` or ``wait`` at a failpoint).
 The last line of stdout is the receipt or the error, as JSON.
 """
 
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pacifica_provider.exceptions import PacificaError
-from pacifica_provider.withdrawals import crashpoints
-from pacifica_provider.withdrawals.intents import StoreUnavailableError
-from tests.support.rig import BenchClock, MemoryStore, Rig
+from pacifica_provider.withdrawals import failpoints
+from pacifica_provider.withdrawals.ledger import LedgerUnavailableError
+from tests.support.rig import BenchClock, MemoryLedger, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,12 +60,12 @@ class SharedClock(BenchClock):
         self._sandbox.control("POST", "/clock", {"offset_ms": offset_ms})
 
 
-class FileStore(MemoryStore):
+class FileLedger(MemoryLedger):
     """
-    A task instance's store in a folder that outlives the process.
+    A ledger in a folder that outlives the process, one file an entry.
 
-    With a fence, a try that is not the latest in ``holder`` is treated as Airflow treats a replaced one: a write fails,
-    and a read answers as if nothing were there.
+    With a fence, a try that is not the latest in ``holder`` is treated as Airflow treats a replaced one: its writes
+    fail, and its reads do not.
     """
 
     def __init__(self, folder: Path, *, fenced: bool, try_number: int) -> None:
@@ -75,23 +75,27 @@ class FileStore(MemoryStore):
         self.load()
 
     def load(self) -> None:
-        """Read the entry from the folder."""
-        file = self._folder / "entry.json"
-        self.entry = file.read_text() if file.exists() else None
+        """Read every entry from the folder."""
+        self.entries = {file.stem: file.read_text() for file in self._folder.glob("*.json")}
 
-    def read(self) -> object | None:
+    def get(self, name: str, /) -> object | None:
         """Return the entry."""
         self.load()
-        return None if self._replaced() else super().read()
+        return super().get(name)
 
-    def write(self, entry: Mapping[str, Any], /) -> None:
+    def set(self, name: str, value: Mapping[str, Any], /) -> None:
         """Write the entry as one whole."""
         if self._replaced():
-            raise StoreUnavailableError("task instance is not running any more")
-        super().write(entry)
-        new = self._folder / f"entry.{os.getpid()}"
-        new.write_text(self.entry or "")
-        new.replace(self._folder / "entry.json")
+            raise LedgerUnavailableError("task instance not found")
+        super().set(name, value)
+        new = self._folder / f"{name}.{os.getpid()}"
+        new.write_text(self.entries[name])
+        new.replace(self._folder / f"{name}.json")
+
+    def delete(self, name: str, /) -> None:
+        """Remove the entry."""
+        super().delete(name)
+        (self._folder / f"{name}.json").unlink(missing_ok=True)
 
     def _replaced(self) -> bool:
         holder = self._folder / "holder"
@@ -101,16 +105,16 @@ class FileStore(MemoryStore):
 def attached(config: Mapping[str, Any]) -> Rig:
     """Return a rig on a sandbox of another process."""
     sandbox = RemoteSandbox(**config["sandbox"])
-    store = FileStore(Path(config["store"]), fenced=config["fenced"], try_number=config["try_number"])
+    ledger = FileLedger(Path(config["ledger"]), fenced=config["fenced"], try_number=config["try_number"])
     # It has all that a rig on the bench asks of the sandbox.
-    rig = Rig(cast("Sandbox", sandbox), store=store, try_number=config["try_number"] - 1, **config["rig"])
+    rig = Rig(cast("Sandbox", sandbox), store=ledger, try_number=config["try_number"] - 1, **config["rig"])
     rig.clock = SharedClock(cast("Sandbox", sandbox))
     rig.run_after_ms = config["run_after_ms"]
     return rig
 
 
 def handler(at: Mapping[str, str]) -> Callable[[str], None]:
-    """Return what happens at the crash points."""
+    """Return what happens at the failpoints."""
 
     def reached(point: str) -> None:
         action = at.get(point)
@@ -130,7 +134,7 @@ def handler(at: Mapping[str, str]) -> Callable[[str], None]:
 def main(config: Mapping[str, Any]) -> dict[str, Any]:
     """Run the try and return what it came to."""
     rig = attached(config)
-    crashpoints.install(handler(config["at"]))
+    failpoints.install(handler(config["at"]))
     try:
         receipt = asdict(rig.try_once())
     except PacificaError as error:

@@ -7,6 +7,7 @@ The parts are the simulator's, without its luck: whatever goes wrong here was ch
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from tests.simulator.people import decide_rightly, decide_wrongly, leave
 from tests.simulator.profiles import HOUR, MINUTE
 from tests.simulator.runs import CONCLUDED
 from tests.simulator.stage import NEVER_MS, Stage
+from tests.simulator.tasks import HOOK, HOOK_REFERENCES, MAPPED, OPERATOR, TAGGED, Kind
 from tests.simulator.weather import POST_FAULTS
 from tests.simulator.worker import Fate
 
@@ -35,15 +37,17 @@ steps = st.none() | st.integers(1, 40)
 class Protocol(RuleBasedStateMachine):
     """One withdrawal, and everything that may happen to it."""
 
+    backup_ms: int | None = None
+
     @initialize(
         fenced=st.booleans(),
-        mapped=st.booleans(),
+        kind=st.sampled_from((OPERATOR, MAPPED, HOOK, HOOK_REFERENCES, TAGGED)),
         burns=st.booleans(),
         gross=st.booleans(),
         shared=st.booleans(),
         lag_s=st.sampled_from((0, 15, 30)),
     )
-    def begin(self, *, fenced: bool, mapped: bool, burns: bool, gross: bool, shared: bool, lag_s: int) -> None:
+    def begin(self, *, fenced: bool, kind: Kind, burns: bool, gross: bool, shared: bool, lag_s: int) -> None:
         """Begin with a run that was never tried, on an exchange whose unknowns are chosen."""
         habits = Habits(
             burns_keys=burns,
@@ -52,7 +56,8 @@ class Protocol(RuleBasedStateMachine):
             list_lag_ms=lag_s * 1000,
             settle_ms=NEVER_MS,
         )
-        self.stage = Stage(habits, fenced=fenced, mapped=mapped)
+        references = ("one", "two") if kind is HOOK_REFERENCES else None
+        self.stage = Stage(habits, fenced=fenced, kind=kind, references=references)
 
     @rule(chosen=faults, kill_at=steps, freeze_at=steps, skew_ms=st.sampled_from((-4000, 0, 4000, 60_000)))
     def another_try(
@@ -72,10 +77,47 @@ class Protocol(RuleBasedStateMachine):
         """Another agent signs the next request; the account's key is the same, and it may be refused."""
         self.another_try(chosen=[None if bound else "refused"], kill_at=None, freeze_at=None, skew_ms=0)
 
-    @rule(wiped=st.booleans())
-    def clear(self, *, wiped: bool) -> None:
-        """Clear the run, with its record kept or discarded."""
-        self.stage.clear(wiped=wiped)
+    @rule()
+    def the_reference_drifts(self) -> None:
+        """Let the template render to another reference from now on; several references are what they are."""
+        payment = self.stage.task.payments[0]
+        if self.stage.run.kind.one_reference and not self.stage.run.kind.mapped:
+            drifted = None if payment.identity.withdrawal_ref else "drifted"
+            payment.identity = replace(payment.identity, withdrawal_ref=drifted)
+
+    @rule()
+    def clear(self) -> None:
+        """Clear the run."""
+        self.stage.clear()
+
+    @rule()
+    def made_again(self) -> None:
+        """Delete the run and make it again under the same id."""
+        self.stage.run.recreate()
+        (self.stage.task,) = self.stage.run.tasks
+
+    @rule()
+    def back_up(self) -> None:
+        """Back up Airflow's database."""
+        self.backup_ms = self.stage.agenda.now_ms
+
+    @precondition(lambda self: self.backup_ms is not None)
+    @rule()
+    def restore(self) -> None:
+        """Let Airflow's database come back from the backup, and say so."""
+        assert self.backup_ms is not None
+        self.stage.restore(self.backup_ms)
+
+    @rule()
+    def prune(self) -> None:
+        """Forget what ended more than half an hour ago."""
+        self.stage.ledger.prune(self.stage.agenda.now_ms - HOUR // 2)
+
+    @rule(fee=st.sampled_from((FEE, FEE * 2)), gone=st.booleans())
+    def the_bridge_changes(self, *, fee: Decimal, gone: bool) -> None:
+        """Take another fee, or none that can be had."""
+        self.stage.exchange.charge(fee)
+        self.stage.exchange.bridge_gone = gone
 
     @rule()
     def forget_keys(self) -> None:
@@ -121,10 +163,10 @@ class Protocol(RuleBasedStateMachine):
         if not hasattr(self, "stage"):
             return
         self.stage.exchange.balance += 1000
+        self.stage.exchange.bridge_gone = False
         task = self.stage.task
         for _ in range(4):
             if task.outcome not in CONCLUDED:
-                task.shelf.decision = None
                 self.stage.pass_time(10 * MINUTE)
                 self.stage.attempt()
         self.stage.close()
@@ -135,7 +177,7 @@ class Protocol(RuleBasedStateMachine):
 
 TestProtocol = Protocol.TestCase
 TestProtocol.settings = settings(
-    max_examples=250,
+    max_examples=1500,
     stateful_step_count=14,
     deadline=None,
     derandomize=CI,

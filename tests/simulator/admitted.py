@@ -1,5 +1,5 @@
 """
-The cases that the promise leaves out (docs/exactly-once.md), recognised by what the world did.
+The cases that the promise leaves out (docs/exactly-once.md), each by its letter, recognised by what the world did.
 
 Each rule asks for the very cause that the documentation names, at the time when it mattered; a world in which such a
 thing also happened somewhere is not excused.
@@ -9,106 +9,116 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulator.exchange import FEE
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from collections.abc import Set as AbstractSet
-
-    from tests.simulator.chronicle import Chronicle, Claim, MarkKind
-    from tests.simulator.exchange import Row, Sender, SimulatedExchange
+    from tests.simulator.chronicle import Chronicle, Claim, LedgerMark
+    from tests.simulator.exchange import Row, SimulatedExchange
 
 TEN_MINUTES_MS = 600_000
 LIST_LAG_MS = 30_000
-SKEW_MS = 5_000
+TOLERANCE_MS = 6_000
 
-UNFENCED = "store without a fence, a thawed try overwrote a later one's record"
-# What destroys a record without leaving it empty. Neither can be seen from within.
-DAMAGE: Mapping[str, AbstractSet[MarkKind]] = {
-    UNFENCED: {"overwritten"},
-    "store lost an acknowledged write and kept an older one": {"write lost"},
-}
+A1 = "A1 key forgotten within ten minutes"
+A2 = "A2 two deployments, key forgotten"
+A3 = "A3 the ledger lost an entry and does not say so"
+A4_REPOST = "A4 a person had it posted again although it had moved"
+A4_ADOPT = "A4 a person adopted another's row"
+A5 = "A5 ledger without a fence, a try frozen between check and write"
+A6_BURNED = "A6 burned key, equal withdrawal in the window"
+A6_DIED = "A6 409 for a request in progress that came to nothing, equal withdrawal in the window"
+A6_OTHER = "A6 key used by another deployment, equal withdrawal in the window"
+A7 = "A7 the lists did not show within 30 s what was accepted"
+A8 = "A8 executed after its signature had expired"
+
+UNSAID: frozenset[LedgerMark] = frozenset({"entry lost", "restored, not said"})
+OVERWRITTEN: frozenset[LedgerMark] = frozenset({"overwritten"})
+
+
+def damaged(chronicle: Chronicle, owner: int, deployment: int, *, until_ms: int, since_ms: int = 0) -> str | None:
+    """Say what happened, without a word, to an entry that knows of the owner's withdrawals; ``None`` if nothing did."""
+    for letter, kinds in ((A3, UNSAID), (A5, OVERWRITTEN)):
+        if chronicle.lost(owner, deployment, kinds, since_ms=since_ms, until_ms=until_ms):
+            return letter
+    return None
 
 
 def admitted_double(chronicle: Chronicle, first: Row, second: Row) -> str | None:
-    """Say why a second debit is outside the promise, or ``None``."""
+    """Say why a second debit of one payment is outside the promise, or ``None``."""
     assert first.sender is not None
     assert second.sender is not None
-    if first.key != second.key:
-        return None
-    if second.created_ms - first.created_ms < TEN_MINUTES_MS:
-        return "key forgotten within ten minutes"
-    task, now_ms = second.sender.task, second.created_ms
-    excuse = _person(chronicle, first, task, now_ms) or _moved(chronicle, first, first.sender, second.sender)
-    if excuse:
-        return excuse
-    for kind, marks in DAMAGE.items():
-        if chronicle.marked(task, marks, until_ms=now_ms):
-            return kind
-    return _wiped(chronicle, first, second, second.sender)
+    old, new = (chronicle.tries[row.sender.attempt] for row in (first, second) if row.sender)
+    if first.key == second.key and second.created_ms - first.created_ms < TEN_MINUTES_MS:
+        return A1
+    if old.deployment != new.deployment:
+        return A2 if first.key == second.key else None
+    if reposted_although_moved(chronicle, first, second.created_ms):
+        return A4_REPOST
+    # What was lost before the first try of either began knew nothing of it.
+    began_ms = min(
+        chronicle.tries[post.request.sender.attempt].began_ms
+        for post in chronicle.posts
+        if post.request.key in {first.key, second.key} and post.deployment == old.deployment
+    )
+    return damaged(chronicle, first.sender.owner, new.deployment, since_ms=began_ms, until_ms=second.created_ms)
 
 
-def _person(chronicle: Chronicle, first: Row, task: int, now_ms: int) -> str | None:
-    """Say what a person decided wrongly, or too early."""
-    if any(m.kind == "repost" and not m.right and m.task == task and m.at_ms <= now_ms for m in chronicle.marks):
-        return "a person had it posted again although it had moved"
-    sent_ms = min(post.sent_ms for post in chronicle.posts if post.request.sender == first.sender)
-    if chronicle.marked(task, {"repost read"}, since_ms=sent_ms, until_ms=now_ms):
-        return "a person's repost, decided before it was sent, was applied after"
-    return None
+def reposted_although_moved(chronicle: Chronicle, row: Row, until_ms: int) -> bool:
+    """Whether somebody who could have known of the request that made this row had it posted again, and was heard."""
+    sent_ms = _sent_ms(chronicle, row)
+    return any(
+        decided.action == "repost"
+        and row.sender is not None
+        and decided.owner == row.sender.owner
+        and decided.decision_id in chronicle.applied
+        and sent_ms <= decided.looked_ms <= until_ms
+        for decided in chronicle.decided
+    )
 
 
-def _moved(chronicle: Chronicle, first: Row, old: Sender, new: Sender) -> str | None:
-    """Say why a debit made by another task instance could not be known of."""
-    if old.task == new.task:
-        return None
-    if chronicle.runs[old.task] != chronicle.runs[new.task]:
-        return "two deployments or a recreated run, key forgotten"
-    if chronicle.tries[new.attempt].uncounted:
-        return "a re-ordered mapping cleared without a clear_number, key forgotten"
-    was_here = (t for t in chronicle.tries if (t.sender.task, t.sender.owner) == (new.task, old.owner))
-    if any(t.began_ms < first.created_ms for t in was_here):
-        return "a mapping re-ordered away and back, key forgotten"
-    return None
-
-
-def _wiped(chronicle: Chronicle, first: Row, second: Row, new: Sender) -> str | None:
-    """Say why the lists could not tell what a missing record did not."""
-    wiped = chronicle.marked(new.task, {"wiped"}, until_ms=second.created_ms)
-    looked_ms = max(first.created_ms + LIST_LAG_MS, chronicle.tries[new.attempt].began_ms - TEN_MINUTES_MS)
-    if wiped and _was_hidden(first, looked_ms, second.created_ms):
-        return "record wiped, and the lists did not show what was accepted 30 s before"
-    return None
-
-
-def admitted_receipt(  # noqa: PLR0911 - one return a cause
-    chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim, own: list[Row]
-) -> str | None:
+def admitted_receipt(chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim, own: list[Row]) -> str | None:
     """Say why a receipt that names another's batch is outside the promise, or ``None``."""
-    for mark in chronicle.marks:
-        if mark.task == claim.sender.task and mark.kind == "adopt" and mark.nonce == claim.nonce:
-            return "a person adopted another's row"
+    for decided in chronicle.decided:
+        adopted = decided.owner == claim.sender.owner and decided.action == "adopt" and decided.nonce == claim.nonce
+        if adopted and decided.decision_id in chronicle.applied:
+            return A4_ADOPT
     if not _look_alike_in_window(chronicle, exchange, claim):
         return None
-    keys = {post.request.key for post in chronicle.posts if post.request.sender.owner == claim.sender.owner}
-    used = [row for row in own if row.created_ms <= claim.at_ms]
-    if not used and any(exchange.burned.get(key, claim.at_ms) < claim.at_ms for key in keys):
-        return "burned key, equal withdrawal in the window"
-    if not used and keys & exchange.conflicts:
-        return "409 for a request that came to nothing, or too late, equal withdrawal in the window"
-    if any(row.sender and chronicle.runs[row.sender.task] != chronicle.runs[claim.sender.task] for row in used):
-        return "key used by another deployment, equal withdrawal in the window"
-    wiped = chronicle.marked(claim.sender.task, {"wiped"}, until_ms=claim.at_ms)
-    if wiped and any(row.amount != claim.asked for row in used):
-        return "key used by another order, whose record was wiped, equal withdrawal in the window"
-    expiry_ms = {
-        post.request.sender.attempt: post.request.signed_ms + post.request.window_ms for post in chronicle.posts
-    }
-    if any(row.sender and row.created_ms > expiry_ms[row.sender.attempt] for row in used):
-        return "accepted after its signature had expired, equal withdrawal in the window"
-    if any(_was_hidden(row, row.created_ms + LIST_LAG_MS, claim.at_ms) for row in used):
-        return "lists did not show it, equal withdrawal in the window"
+    used = [row for row in own if row.created_ms <= claim.at_ms and row.key == claim.key]
+    if not used and exchange.burned.get(claim.key, claim.at_ms) < claim.at_ms:
+        return A6_BURNED
+    if not used and claim.key in exchange.conflicts:
+        return A6_DIED
+    if any(row.sender and chronicle.tries[row.sender.attempt].deployment != claim.deployment for row in used):
+        return A6_OTHER
+    return late_or_unlisted(chronicle, used, claim.at_ms) or damaged(
+        chronicle, claim.sender.owner, claim.deployment, until_ms=claim.at_ms
+    )
+
+
+def late_or_unlisted(chronicle: Chronicle, rows: list[Row], at_ms: int) -> str | None:
+    """Say whether these rows were executed too late, or not to be seen when they should have been."""
+    if any(row.created_ms > _expires_ms(chronicle, row) for row in rows):
+        return A8
+    if any(_was_hidden(row, row.created_ms + LIST_LAG_MS, at_ms) for row in rows):
+        return A7
     return None
+
+
+def _sent_ms(chronicle: Chronicle, row: Row) -> int:
+    """Return when the request that made this row left."""
+    return max(
+        post.sent_ms
+        for post in chronicle.posts
+        if post.request.sender == row.sender and post.request.key == row.key and post.sent_ms <= row.created_ms
+    )
+
+
+def _expires_ms(chronicle: Chronicle, row: Row) -> int:
+    """Return when the last request that could have made this row expired."""
+    return max(
+        post.request.signed_ms + post.request.window_ms
+        for post in chronicle.posts
+        if post.request.sender == row.sender and post.request.key == row.key and post.sent_ms <= row.created_ms
+    )
 
 
 def _was_hidden(row: Row, from_ms: int, to_ms: int) -> bool:
@@ -119,15 +129,16 @@ def _was_hidden(row: Row, from_ms: int, to_ms: int) -> bool:
 
 
 def _look_alike_in_window(chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim) -> bool:
-    """Whether a row of that batch, made by somebody else, looks as if a request that this identity signed had."""
-    requests = [request for request in chronicle.signed if request.sender.owner == claim.sender.owner]
+    """Whether a row of that batch, made by somebody else, looks as if a request that this payment signed had."""
+    requests = [request for request in chronicle.signed if request.key == claim.key]
     for row in exchange.rows:
-        if row.batch_nonce != claim.nonce or (row.sender and row.sender.owner == claim.sender.owner):
+        if row.batch_nonce != claim.nonce or row.key == claim.key:
             continue
         amounts, times = {row.amount, exchange.shown_amount(row)}, (row.created_ms, exchange.shown_ms(row))
         for request in requests:
-            alike = row.symbol == request.symbol and bool(amounts & {request.amount, request.amount - FEE})
-            least_ms, most_ms = request.signed_ms - SKEW_MS, request.signed_ms + request.window_ms + SKEW_MS
+            net = {request.amount - fee for fee in exchange.fees}
+            alike = row.symbol == request.symbol and bool(amounts & {request.amount, *net})
+            least_ms, most_ms = request.signed_ms - TOLERANCE_MS, request.signed_ms + request.window_ms + TOLERANCE_MS
             if alike and any(least_ms <= at_ms <= most_ms for at_ms in times):
                 return True
     return False

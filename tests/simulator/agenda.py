@@ -17,7 +17,7 @@ class Agenda:
     What happens when. ``now_ms`` is a world's one true clock: the exchange shows it, workers are off by their skew.
 
     Each try of a task runs in a greenlet of its own and gives way wherever time passes for it (``wait_until``), so
-    tries interleave at every store call, request, sleep and crash point.
+    tries interleave at every ledger call, request, sleep and failpoint.
     """
 
     def __init__(self, start_ms: int) -> None:

@@ -12,14 +12,21 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tests.simulator.admitted import DAMAGE, UNFENCED, admitted_double, admitted_receipt
+from tests.simulator.admitted import (
+    A4_REPOST,
+    admitted_double,
+    admitted_receipt,
+    damaged,
+    late_or_unlisted,
+    reposted_although_moved,
+)
+from tests.simulator.chronicle import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from collections.abc import Set as AbstractSet
     from decimal import Decimal
 
-    from tests.simulator.chronicle import Chronicle, Claim, MarkKind, Post
+    from tests.simulator.chronicle import Chronicle, Claim, Post
     from tests.simulator.exchange import Row, SimulatedExchange
 
 NOTHING_MOVED = frozenset({"WithdrawalRejected", "Unreachable", "Throttled"})
@@ -33,6 +40,7 @@ class Findings:
     admitted: Counter[str] = field(default_factory=Counter)
     double_payments: int = 0
     false_receipts: int = 0
+    false_nothing_moved: int = 0
 
 
 def judge(chronicle: Chronicle, exchange: SimulatedExchange) -> Findings:
@@ -49,14 +57,13 @@ class _Judge:
         for row in exchange.rows:
             if row.sender is not None:
                 self._debits[row.sender.owner].append(row)
-        self._posts: dict[int, list[Post]] = defaultdict(list)
+        self._posts: dict[tuple[str, int], list[Post]] = defaultdict(list)
         for post in chronicle.posts:
-            self._posts[post.request.sender.task].append(post)
+            self._posts[post.request.key, post.deployment].append(post)
 
     def verdict(self) -> Findings:
         for owner, rows in self._debits.items():
-            for first, second in pairwise(rows):
-                self._second_debit(owner, first, second)
+            self._second_debits(owner, rows)
         self._receipts()
         for claim in self._chronicle.claims:
             if claim.current:
@@ -67,18 +74,31 @@ class _Judge:
                 self._one_live_signature(before, post)
         return self._found
 
+    def _second_debits(self, owner: int, rows: list[Row]) -> None:
+        """I1: at most one debit per payment; a task with one reference for ever makes none under another (F101)."""
+        groups: dict[object, list[Row]] = defaultdict(list)
+        for row in rows:
+            assert row.sender is not None
+            made_by = self._chronicle.tries[row.sender.attempt]
+            groups[row.key].append(row)
+            if made_by.instance is not None:
+                groups[made_by.deployment, made_by.instance].append(row)
+        for by, group in groups.items():
+            for first, second in pairwise(group):
+                if first.key != second.key or first.key == by:
+                    self._second_debit(owner, first, second)
+
     def _second_debit(self, owner: int, first: Row, second: Row) -> None:
-        """I1: at most one debit per identity."""
-        kind = admitted_double(self._chronicle, first, second)
-        if kind:
-            self._found.admitted[f"double payment: {kind}"] += 1
+        letter = admitted_double(self._chronicle, first, second)
+        if letter:
+            self._found.admitted[f"double payment: {letter}"] += 1
         else:
             self._found.double_payments += 1
             batches = f"{first.batch_nonce} and {second.batch_nonce}"
-            self._found.violations.append(f"I1: identity {owner} was debited in batches {batches}")
+            self._found.violations.append(f"I1: payment {owner} was debited in batches {batches}")
 
     def _receipts(self) -> None:
-        """I2: a success names the debit that was made for its identity."""
+        """I2: a success names the debit that was made for its payment."""
         judged: set[tuple[int, int | None, Decimal]] = set()
         for claim in self._chronicle.claims:
             owner = claim.sender.owner
@@ -88,76 +108,102 @@ class _Judge:
             own = self._debits.get(owner, [])
             if any((row.batch_nonce, row.amount) == (claim.nonce, claim.asked) for row in own):
                 continue
-            damaged = (kind for kind, marks in DAMAGE.items() if self._marked(claim, marks))
-            kind = admitted_receipt(self._chronicle, self._exchange, claim, own) or next(damaged, None)
-            if kind:
-                self._found.admitted[f"false receipt: {kind}"] += 1
+            letter = admitted_receipt(self._chronicle, self._exchange, claim, own)
+            if letter:
+                self._found.admitted[f"false receipt: {letter}"] += 1
             else:
                 self._found.false_receipts += 1
                 self._found.violations.append(
                     f"I2: try {claim.sender.attempt} got a receipt of batch {claim.nonce}, not its own"
                 )
 
-    def _marked(self, claim: Claim, marks: AbstractSet[MarkKind]) -> bool:
-        return self._chronicle.marked(claim.sender.task, marks, until_ms=claim.at_ms)
-
     def _claim(self, claim: Claim) -> None:
         """I3 to I5: what a try says of money is true, and what ends a record ends it."""
-        sender = claim.sender
-        mine = [post for post in self._posts[sender.task] if post.request.sender.owner == sender.owner]
-        if claim.kind in NOTHING_MOVED:
-            sent = {post.request.sender.attempt for post in mine if post.sent_ms <= claim.at_ms}
-            rows = self._debits.get(sender.owner, [])
-            moved = [
-                row for row in rows if row.sender and row.sender.task == sender.task and row.sender.attempt in sent
-            ]
-            if moved and all(self._sent_meanwhile(claim, row, mine) for row in moved):
-                self._found.admitted["I3 broken: store without a fence, an overlapping try sent meanwhile"] += 1
-            elif moved:
-                self._breach("I3", claim, claim.at_ms, f"{claim.kind} was said of batch {moved[0].batch_nonce}")
-        if claim.kind == "ParameterMismatch" and any(post.request.sender.attempt == sender.attempt for post in mine):
+        mine = self._posts[claim.key, claim.deployment]
+        if claim.kind in NOTHING_MOVED or "No money moved; this try" in claim.text:
+            self._nothing_moved(claim, mine)
+        if claim.kind == "ParameterMismatch" and any(_by(post, claim) for post in mine):
             self._breach("I3", claim, claim.at_ms, "it posted and ended as a mismatch")
-        if claim.adopted and self._chronicle.tries[sender.attempt].mapped:
-            decided = self._chronicle.marked(sender.task, {"adopt"}, until_ms=claim.at_ms)
-            if not decided:
+        if claim.adopted and self._chronicle.tries[claim.sender.attempt].adoption == "never":
+            applied = any(
+                decided.action == "adopt" and decided.nonce == claim.nonce and decided.decision_id in self._applied
+                for decided in self._chronicle.decided
+                if decided.owner == claim.sender.owner
+            )
+            if not applied:
                 self._breach("I2", claim, claim.at_ms, "a mapped task adopted by itself")
         if claim.kind == "OutcomeUnknown":
             if not claim.names_the_case:
                 self._breach("I4", claim, claim.at_ms, "its unknown names no key or order")
-            self._ended("I4", claim, mine, unless={"wiped", "repost read"})
+            self._ended("I4", claim, mine)
         if claim.kind in {"success", "Voided"}:
-            self._ended("I5", claim, mine, unless={"wiped"})
+            self._ended("I5", claim, mine)
 
-    def _sent_meanwhile(self, claim: Claim, row: Row, mine: Sequence[Post]) -> bool:
-        """Whether another try, which nothing had fenced off, sent the request of this row after this one had begun."""
-        this = self._chronicle.tries[claim.sender.attempt]
-        if this.fenced or row.sender is None or row.sender.attempt == claim.sender.attempt:
-            return False
-        sent_ms = [p.sent_ms for p in mine if p.request.sender == row.sender and p.sent_ms <= row.created_ms]
-        return max(sent_ms) >= this.began_ms
+    @property
+    def _applied(self) -> set[str]:
+        return self._chronicle.applied
 
-    def _ended(self, name: str, claim: Claim, mine: Sequence[Post], unless: AbstractSet[MarkKind]) -> None:
-        """After an ending that its store took, no try that began later posts for this task instance and identity."""
+    def _nothing_moved(self, claim: Claim, mine: Sequence[Post]) -> None:
+        """I3: whoever says that no money moved is right about every request that was ever sent for it."""
+        sent = {post.request.sender for post in mine if post.sent_ms <= claim.at_ms}
+        rows = self._debits.get(claim.sender.owner, [])
+        moved = [row for row in rows if row.sender in sent and row.key == claim.key]
+        if not moved:
+            return
+        letter = late_or_unlisted(self._chronicle, moved, claim.at_ms)
+        if any(reposted_although_moved(self._chronicle, row, claim.at_ms) for row in moved):
+            letter = A4_REPOST  # the person said that nothing had moved
+        if letter:
+            self._found.admitted[f"'nothing moved' is false: {letter}"] += 1
+            return
+        self._found.false_nothing_moved += 1
+        self._breach("I3", claim, claim.at_ms, f"{claim.kind} was said of batch {moved[0].batch_nonce}")
+
+    def _ended(self, name: str, claim: Claim, mine: Sequence[Post]) -> None:
+        """After an ending that its ledger took and kept, no try that began later posts, unless a person says so."""
         for post in mine if claim.heard else ():
             began_ms = self._chronicle.tries[post.request.sender.attempt].began_ms
-            excused = self._chronicle.marked(claim.sender.task, unless, since_ms=claim.at_ms, until_ms=post.sent_ms)
-            if began_ms > claim.at_ms and not excused:
-                self._breach(name, claim, post.sent_ms, f"{post.request.sender.attempt} posted after {claim.kind}")
-                return
+            if began_ms <= claim.at_ms or self._kept_nothing(claim, post.sent_ms):
+                continue
+            if name == "I4" and self._reposted(claim, post.sent_ms):
+                continue
+            self._breach(name, claim, post.sent_ms, f"{post.request.sender.attempt} posted after {claim.kind}")
+            return
+
+    def _kept_nothing(self, claim: Claim, until_ms: int) -> bool:
+        """Whether the ledger says itself that it has forgotten: then it asks or looks anew, which I1 judges."""
+        return self._chronicle.lost(
+            claim.sender.owner,
+            claim.deployment,
+            {"restored, said", "pruned"},
+            since_ms=claim.at_ms,
+            until_ms=until_ms,
+        )
+
+    def _reposted(self, claim: Claim, until_ms: int) -> bool:
+        return any(
+            decided.owner == claim.sender.owner
+            and decided.action == "repost"
+            and decided.looked_ms <= until_ms
+            and decided.decision_id in self._applied
+            for decided in self._chronicle.decided
+        )
 
     def _breach(self, name: str, claim: Claim, at_ms: int, what: str) -> None:
-        for kind, marks in DAMAGE.items():
-            if self._chronicle.marked(claim.sender.task, marks, until_ms=at_ms):
-                self._found.admitted[f"{name} broken: {kind}"] += 1
-                return
-        self._found.violations.append(f"{name}: try {claim.sender.attempt}: {what}")
+        letter = damaged(self._chronicle, claim.sender.owner, claim.deployment, until_ms=at_ms)
+        if letter:
+            self._found.admitted[f"{name} broken: {letter}"] += 1
+        else:
+            self._found.violations.append(f"{name}: try {claim.sender.attempt}: {what}")
 
     def _sent_once(self) -> None:
         """I6: no signed request is sent twice."""
-        sent = Counter((post.request.sender.attempt, post.request.signed_ms) for post in self._chronicle.posts)
+        sent = Counter(
+            (post.request.sender.attempt, post.request.key, post.request.signed_ms) for post in self._chronicle.posts
+        )
         self._found.violations += [
             f"I6: try {attempt} sent twice what it signed at {signed_ms}"
-            for (attempt, signed_ms), times in sent.items()
+            for (attempt, _, signed_ms), times in sent.items()
             if times > 1
         ]
 
@@ -168,12 +214,14 @@ class _Judge:
         could_see = (
             old.sender.attempt == new.sender.attempt or chronicle.tries[new.sender.attempt].began_ms > before.sent_ms
         )
-        lost: set[MarkKind] = {"wiped", "write lost", *DAMAGE[UNFENCED]}
         if (
-            old.sender.owner == new.sender.owner
-            and could_see
+            could_see
             and post.sent_ms <= old.signed_ms + old.window_ms
             and (old.sender.attempt, old.signed_ms) not in chronicle.refused
-            and not chronicle.marked(new.sender.task, lost, until_ms=post.sent_ms)
+            and not chronicle.lost(new.sender.owner, post.deployment, LOST, until_ms=post.sent_ms)
         ):
             self._found.violations.append(f"two live signatures: try {new.sender.attempt} posted at {post.sent_ms}")
+
+
+def _by(post: Post, claim: Claim) -> bool:
+    return post.request.sender.attempt == claim.sender.attempt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
@@ -13,18 +13,25 @@ if TYPE_CHECKING:
     from tests.simulator.agenda import Agenda
     from tests.simulator.exchange import Request, Sender
 
-MarkKind = Literal["wiped", "write lost", "adopt", "repost", "void", "repost read", "overwritten"]
+# What may happen to a ledger; "entry lost" is without a word.
+LedgerMark = Literal["entry lost", "restored, said", "restored, not said", "pruned", "overwritten"]
+LOST: frozenset[LedgerMark] = frozenset({"entry lost", "restored, said", "restored, not said", "pruned", "overwritten"})
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One try of one task instance, and when it began."""
+    """
+    One try of one task instance, and when it began.
 
-    sender: Sender
+    ``task`` is new for a recreated run; ``instance`` is the same, and names only tasks with one reference for ever.
+    """
+
+    task: int
+    instance: str | None
+    deployment: int
     began_ms: int
-    uncounted: bool
     fenced: bool
-    mapped: bool
+    adoption: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class Post:
 
     request: Request
     sent_ms: int
+    deployment: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,13 @@ class Claim:
     """
     What a try ended with: ``kind`` is ``success`` or the name of the error.
 
-    ``current`` says that Airflow had not replaced the try, so that its word counts; ``heard`` that its store never
-    failed.
+    ``current`` says that Airflow had not replaced the try, so that its word counts; ``heard`` that its ledger never
+    failed. ``key`` is the one it asked for.
     """
 
     sender: Sender
+    deployment: int
+    key: str
     at_ms: int
     kind: str
     current: bool
@@ -59,18 +69,29 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something done to a task instance from outside; ``right`` says whether a decision was true when taken."""
+    """Something that happened to entries of a ledger."""
 
-    task: int
+    deployment: int
     at_ms: int
-    kind: MarkKind
-    nonce: int | None = None
-    right: bool = True
+    kind: LedgerMark
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A person's decision, bound to what was there to be seen at ``looked_ms``; ``right`` says if it was true then."""
+
+    decision_id: str
+    action: str
+    owner: int
+    looked_ms: int
+    nonce: int | None
+    right: bool
 
 
 @dataclass(slots=True)
 class Chronicle:
-    """The history of one world."""
+    """The history of one world. ``names`` holds the ledger entries that know of an owner's withdrawals."""
 
     agenda: Agenda
     tracing: bool = False
@@ -78,38 +99,46 @@ class Chronicle:
     posts: list[Post] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    decided: list[Decided] = field(default_factory=list)
+    applied: set[str] = field(default_factory=set)
     seen: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
-    runs: list[int] = field(default_factory=list)
     signed: list[Request] = field(default_factory=list)
     refused: set[tuple[int, int]] = field(default_factory=set)
+    names: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    tasks: int = 0
 
-    def next_task(self, run: int) -> int:
-        """Return a number for a new task instance of a run; what is recreated is new."""
-        self.runs.append(run)
-        return len(self.runs) - 1
+    def next_task(self) -> int:
+        """Return a number for a new task instance; what is recreated is new."""
+        self.tasks += 1
+        return self.tasks - 1
 
     def posted(self, request: Request) -> None:
         """Note a request as its bytes leave."""
-        self.posts.append(Post(request, self.agenda.now_ms))
+        deployment = self.tries[request.sender.attempt].deployment
+        self.posts.append(Post(request, self.agenda.now_ms, deployment))
 
     def answered_no(self, request: Request) -> None:
         """Note that the refusal of a request reached whoever sent it: that request is over."""
         self.refused.add((request.sender.attempt, request.signed_ms))
 
-    def marked(self, task: int, kinds: AbstractSet[MarkKind], *, until_ms: int, since_ms: int = 0) -> bool:
-        """Say whether any of this was done to a task instance in that time."""
+    def lost(
+        self, owner: int, deployment: int, kinds: AbstractSet[LedgerMark], *, until_ms: int, since_ms: int = 0
+    ) -> bool:
+        """Say whether this happened in that time to an entry that knows of the owner's withdrawals."""
         return any(
-            mark.task == task and mark.kind in kinds and since_ms <= mark.at_ms <= until_ms for mark in self.marks
+            mark.deployment == deployment
+            and mark.kind in kinds
+            and since_ms <= mark.at_ms <= until_ms
+            and not self.names[owner].isdisjoint(mark.names)
+            for mark in self.marks
         )
 
-    def mark(self, task: int, kind: MarkKind, nonce: int | None = None, *, right: bool = True) -> None:
-        """Note what was done to a task instance."""
-        self.marks.append(Mark(task, self.agenda.now_ms, kind, nonce, right))
-        if kind in {"adopt", "repost", "void"}:
-            self.seen[f"person: {kind}, {'rightly' if right else 'wrongly'}"] += 1
-        else:
-            self.seen[kind] += 1
+    def mark(self, deployment: int, kind: LedgerMark, *, names: AbstractSet[str]) -> None:
+        """Note what happened to a ledger."""
+        self.marks.append(Mark(deployment, self.agenda.now_ms, kind, frozenset(names)))
+        self.seen[f"ledger: {kind}"] += 1
+        self.tell(f"ledger {deployment}", f"{kind}: {sorted(names)}")
 
     def tell(self, who: str, what: str) -> None:
         """Add a line to the trace, if anyone reads it."""

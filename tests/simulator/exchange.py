@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.simulator.agenda import Agenda
 
-FEE = Decimal("0.001")
+FEE = Decimal("0.001")  # at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class Row:
     symbol: str
     amount: Decimal
     batch_nonce: int
+    fee: Decimal
     created_ms: int
     listed_ms: int
     settles_ms: int
@@ -84,14 +85,22 @@ class Row:
 
 @dataclass(slots=True)
 class SimulatedExchange:
-    """Balance, keys, batches and lists of one account."""
+    """
+    Balance, keys, batches and lists of one account.
+
+    ``window_ms`` is how long the connections to it let a signature live.
+    """
 
     habits: Habits
     agenda: Agenda
     rng: Random
     seen: Counter[str]
     balance: Decimal = Decimal(1000)
+    fee: Decimal = FEE
+    bridge_gone: bool = False
+    window_ms: int = 10_000
     refusing: bool = False
+    fees: set[Decimal] = field(default_factory=lambda: {FEE})
     rows: list[Row] = field(default_factory=list)
     in_progress: set[str] = field(default_factory=set)
     keys: dict[str, int] = field(default_factory=dict)
@@ -126,7 +135,7 @@ class SimulatedExchange:
         self.balance -= request.amount
         self.keys[request.key] = self.agenda.now_ms
         row = self._accept(request.sender, request.key, request.symbol, request.amount)
-        return Accepted(Receipt(row.symbol, row.batch_nonce, row.amount, FEE))
+        return Accepted(Receipt(row.symbol, row.batch_nonce, row.amount, row.fee))
 
     def signature_refused(self, request: Request, arrived_ms: int | None = None) -> Rejected | None:
         """Refuse what is signed for another time, where this exchange checks that."""
@@ -140,6 +149,10 @@ class SimulatedExchange:
             return Rejected(400, 400, "Invalid message")
         return None
 
+    def refuse(self, request: Request, why: str) -> Rejected:
+        """Refuse a request that may have been executed already, delivered twice by somebody in between."""
+        return self._unprocessable(request, why)
+
     def fail(self, request: Request) -> None:
         """Break down over a request that is in order, without executing it: some exchanges burn its key."""
         if self.signature_refused(request) is None:
@@ -148,6 +161,11 @@ class SimulatedExchange:
     def withdraw_elsewhere(self, symbol: str, amount: Decimal) -> Row:
         """Accept a withdrawal that nobody in this world made."""
         return self._accept(None, None, symbol, amount)
+
+    def charge(self, fee: Decimal) -> None:
+        """Take another fee from now on."""
+        self.fee = fee
+        self.fees.add(fee)
 
     def settle(self) -> None:
         """Send everything that is pending on chain, now."""
@@ -161,7 +179,7 @@ class SimulatedExchange:
         """Return the pending list as shown now."""
         now_ms = self.agenda.now_ms
         return tuple(
-            PendingWithdrawal(row.symbol, row.amount - FEE, row.amount, FEE, row.batch_nonce, row.created_ms)
+            PendingWithdrawal(row.symbol, row.amount - row.fee, row.amount, row.fee, row.batch_nonce, row.created_ms)
             for row in self.rows
             if row.listed_ms <= now_ms < row.settles_ms
         )
@@ -177,7 +195,7 @@ class SimulatedExchange:
 
     def shown_amount(self, row: Row) -> Decimal:
         """Return what the history says was withdrawn."""
-        return row.amount if self.habits.history_gross else row.amount - FEE
+        return row.amount if self.habits.history_gross else row.amount - row.fee
 
     def shown_ms(self, row: Row) -> int:
         """Return when the history says that it happened."""
@@ -202,7 +220,7 @@ class SimulatedExchange:
         nonce, settles_ms = self._batch(symbol)
         listed_ms = now_ms + int(habits.list_lag_ms * self.rng.random())
         in_history_ms = settles_ms + int(habits.settle_gap_ms * self.rng.random())
-        row = Row(sender, key, symbol, amount, nonce, now_ms, listed_ms, settles_ms, in_history_ms)
+        row = Row(sender, key, symbol, amount, nonce, self.fee, now_ms, listed_ms, settles_ms, in_history_ms)
         self.rows.append(row)
         return row
 

@@ -27,9 +27,12 @@ def draw_fate(weather: Weather) -> Fate:
         clock_steps[rng.randint(1, STEPS)] = rng.choice((-3_000, 3_000, -20_000, 20_000, -120_000, 120_000))
     skew_ms = rng.randint(-4_000, 4_000)
     if weather.strikes(profile.skew_beyond):
+        weather.seen["skew of 5 to 6 s"] += 1
+        skew_ms = rng.choice((-1, 1)) * rng.randint(5_000, 6_000)
+    if weather.strikes(profile.skew_beyond):
         weather.seen["skew beyond"] += 1
         skew_ms = rng.choice((-60_000, -8_000, 8_000, 60_000))
-    store_down = weather.strikes(profile.store_outage)
-    if store_down:
-        weather.seen["store down"] += 1
-    return Fate(kill_at, None, freezes, clock_steps, skew_ms, store_down)
+    ledger_down = weather.strikes(profile.ledger_outage)
+    if ledger_down:
+        weather.seen["ledger down"] += 1
+    return Fate(kill_at, None, freezes, clock_steps, skew_ms, ledger_down)

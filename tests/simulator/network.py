@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
 from pacifica_provider.api.amounts import canonical_text
@@ -20,9 +20,9 @@ from pacifica_provider.api.outcomes import (
     classify,
 )
 from pacifica_provider.api.transports import HttpRequest
+from pacifica_provider.exceptions import ConfigurationError, Unreachable
 from pacifica_provider.exceptions import Throttled as ThrottledError
-from pacifica_provider.exceptions import Unreachable
-from tests.simulator.exchange import FEE, Request
+from tests.simulator.exchange import Request, Sender
 
 if TYPE_CHECKING:
     from tests.simulator.chronicle import Chronicle
@@ -42,6 +42,7 @@ class SimulatedClient:
     worker: Worker
     weather: Weather
     chronicle: Chronicle
+    sender: Sender
     expiry_window_ms: int = 10_000
 
     def pending_withdrawals(self) -> Listing[PendingWithdrawal]:
@@ -60,10 +61,13 @@ class SimulatedClient:
         return Listing(rows, now_ms // 1000 * 1000, None)
 
     def bridge_parameters(self, symbol: str) -> BridgeParameters:
-        """Read the fee."""
+        """Read the fee; a bridge that is gone is answered 404."""
         self._get("GET fee")
         self._pass()
-        return BridgeParameters(symbol, FEE, 9)
+        if self.exchange.bridge_gone:
+            self.weather.seen["bridge gone"] += 1
+            raise ConfigurationError("Pacifica answered HTTP 404. Nothing was sent.")
+        return BridgeParameters(symbol, self.exchange.fee, 9)
 
     def prepare_withdrawal(
         self, symbol: str, amount: Decimal, *, idempotency_key: str, timestamp_ms: int
@@ -95,7 +99,7 @@ class SimulatedClient:
         outcome = self._executed(request, fault)
         self.worker.step("POST, nothing answered")
         self._pass()
-        if isinstance(outcome, Rejected):
+        if isinstance(outcome, (Rejected, Throttled)):
             self.chronicle.answered_no(request)
         self.worker.tell(f"answer: {outcome}")
         return outcome
@@ -109,6 +113,11 @@ class SimulatedClient:
             self.exchange.agenda.at(now_ms + rng.randint(100, 25_000), lambda: self.exchange.receive(request))
         if fault in {None, "replayed"}:
             return self.exchange.receive(request)
+        if fault == "delivered twice":
+            self.exchange.receive(request)
+            if rng.random() < 0.7:
+                return self.exchange.receive(request)
+            return self.exchange.refuse(request, "refused the second time")
         if fault in {"lands late", "lost before commit"}:
             return self._no_answer()
         return self._distorted(request, fault)
@@ -124,7 +133,7 @@ class SimulatedClient:
             self.exchange.fail(request)
             return classify(Answer(503, {}, b""))
         if fault == "odd echo before commit":
-            return self._odd(Accepted(_receipt(request)))
+            return self._odd(Accepted(Receipt(request.symbol, 999_999_999, request.amount, self.exchange.fee)))
         outcome = self.exchange.receive(request)
         if fault == "odd echo after commit":
             return self._odd(outcome)
@@ -155,7 +164,8 @@ class SimulatedClient:
         return classify(TransportFailure("ReadTimeout"))
 
     def _elsewhere(self, like: Request) -> None:
-        self.exchange.withdraw_elsewhere(like.symbol, like.amount)
+        # A tagged amount is nobody else's; what it was made from may be.
+        self.exchange.withdraw_elsewhere(like.symbol, like.amount.to_integral_value(ROUND_CEILING))
 
     def _odd(self, outcome: Outcome) -> Outcome:
         if not isinstance(outcome, Accepted):
@@ -170,7 +180,7 @@ class SimulatedClient:
     def _delivered(self, withdrawal: SignedWithdrawal) -> Request:
         body = json.loads(withdrawal.request.body or b"")
         return Request(
-            self.worker.sender,
+            self.sender,
             body["idempotency_key"],
             body["symbol"],
             Decimal(body["amount"]),
@@ -188,13 +198,10 @@ class SimulatedClient:
             raise Unreachable(f"{what} failed.")
         if self.weather.strikes(trouble / 4):
             self.weather.seen["GET throttled"] += 1
-            raise ThrottledError(f"{what}: too many requests.", retry_after_s=20.0, status=429)
+            retry_after_s = self.worker.rng.choice((1.0, 20.0, 60.0, 300.0))
+            raise ThrottledError(f"{what}: too many requests.", retry_after_s=retry_after_s, status=429)
 
     def _pass(self) -> None:
         """Let one way through the network pass: mostly quick, sometimes seconds."""
         slow = self.weather.strikes(self.weather.profile.get_trouble / 4)
         self.exchange.agenda.wait(self.worker.rng.random() * (4_000 if slow else 120))
-
-
-def _receipt(request: Request) -> Receipt:
-    return Receipt(request.symbol, 999_999_999, request.amount, FEE)

@@ -21,22 +21,37 @@ class Profile:
     name: str
     post_trouble: float  # a POST
     get_trouble: float  # a GET
-    store_trouble: float  # a store call
-    store_outage: float  # a try
+    ledger_trouble: float  # a ledger call
+    ledger_outage: float  # a try
     write_lost: float  # a world: one write is acknowledged and lost
+    entry_deleted: float  # a world: one entry is deleted by hand
+    restore: float  # a world: its database comes back from a backup
+    restore_unsaid: float  # a restore, of which nothing is said
+    two_deployments: float  # a world
+    prune: float  # a world that is cleared weeks later
+    unborn: float  # a world: the ledger begins with it
     kill: float  # a try
     freeze: float  # a try
     overlap: float  # a try: Airflow starts the next one beside it
     skew_beyond: float  # a try
     clock_step: float  # a try
-    drift: float  # a try
+    drift: float  # a try: the amount renders to another
+    reference_drift: float  # a try: the reference renders to another
     guard: float  # a try
+    early: float  # a try: it fails before it comes to the withdrawal
     clear: float  # an ended task, again and again
-    wipe: float  # a clear
+    clear_beside: float  # a run: another of its tasks is cleared
+    recreate: float  # a clear: the run is deleted and made again instead
+    duplicate_reference: float  # a mapped run: two of its references are equal
     foreign_in_window: float  # a POST
     foreign: float  # a world
     person: float  # an unknown, or a failure that may have moved money
     person_wrong: float  # a decision
+    person_late: float  # a decision: taken on what the next tries change
+    fee_change: float  # a world
+    bridge_gone: float  # a world
+    odd_window: float  # a world: signatures live for a second, half a minute, or longer than they should
+    hasty: float  # an end of a try: the delay until the next is not the operator's
     strange_exchange: float  # a world: habits beyond what is promised for
     refusing: float  # a world
     poor: float  # a world: balance for little more than one
@@ -46,22 +61,37 @@ MILD = Profile(
     name="mild",
     post_trouble=0.01,
     get_trouble=0.01,
-    store_trouble=0.003,
-    store_outage=0.003,
+    ledger_trouble=0.003,
+    ledger_outage=0.003,
     write_lost=0.003,
+    entry_deleted=0.001,
+    restore=0.01,
+    restore_unsaid=0.1,
+    two_deployments=0.002,
+    prune=0.3,
+    unborn=0.02,
     kill=0.01,
     freeze=0.005,
     overlap=0.005,
     skew_beyond=0.003,
     clock_step=0.003,
-    drift=0.01,
+    drift=0.005,
+    reference_drift=0.002,
     guard=0.003,
+    early=0.01,
     clear=0.1,
-    wipe=0.1,
+    clear_beside=0.1,
+    recreate=0.04,
+    duplicate_reference=0.005,
     foreign_in_window=0.01,
     foreign=0.1,
     person=0.9,
     person_wrong=0.02,
+    person_late=0.05,
+    fee_change=0.02,
+    bridge_gone=0.01,
+    odd_window=0.03,
+    hasty=0.05,
     strange_exchange=0.005,
     refusing=0.01,
     poor=0.02,
@@ -70,27 +100,47 @@ HARSH = Profile(
     name="harsh",
     post_trouble=0.6,
     get_trouble=0.12,
-    store_trouble=0.03,
-    store_outage=0.05,
+    ledger_trouble=0.03,
+    ledger_outage=0.05,
     write_lost=0.05,
+    entry_deleted=0.03,
+    restore=0.25,
+    restore_unsaid=0.3,
+    two_deployments=0.05,
+    prune=0.5,
+    unborn=0.3,
     kill=0.3,
     freeze=0.25,
     overlap=0.08,
     skew_beyond=0.04,
     clock_step=0.05,
     drift=0.06,
+    reference_drift=0.04,
     guard=0.02,
+    early=0.05,
     clear=0.55,
-    wipe=0.3,
+    clear_beside=0.2,
+    recreate=0.1,
+    duplicate_reference=0.05,
     foreign_in_window=0.06,
     foreign=0.4,
     person=0.7,
     person_wrong=0.2,
+    person_late=0.3,
+    fee_change=0.15,
+    bridge_gone=0.08,
+    odd_window=0.3,
+    hasty=0.6,
     strange_exchange=0.06,
     refusing=0.08,
     poor=0.15,
 )
 PROFILES = {profile.name: profile for profile in (MILD, HARSH)}
+
+
+def draw_window_ms(rng: Random, unlucky: bool) -> int:
+    """Return how long signatures live in a world: ten seconds, unless somebody has set something else."""
+    return rng.choice((1_000, 30_000, 200_000)) if unlucky else 10_000
 
 
 def draw_habits(rng: Random, profile: Profile) -> Habits:

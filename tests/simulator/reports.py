@@ -20,6 +20,11 @@ class WorldReport:
     adopted: int
     double_payments: int
     false_receipts: int
+    false_nothing_moved: int
+    stuck: int
+    asked: int
+    asked_as_forgotten: int
+    asked_or_failed: int
     mismatches: int
     rejected: int
     voided: int
@@ -32,7 +37,12 @@ class WorldReport:
 
 @dataclass(slots=True)
 class Totals:
-    """Many worlds. ``double_payments`` and ``false_receipts`` hold those that break the promise, never the admitted."""
+    """
+    Many worlds. ``double_payments`` and ``false_receipts`` hold those that break the promise, never the admitted.
+
+    ``asked``: identities of which a person was asked; ``asked_as_forgotten``: others, after a prune or a backup that
+    the ledger knows of; ``asked_or_failed``: those asked, and those that failed without retry.
+    """
 
     worlds: int = 0
     tries: int = 0
@@ -43,6 +53,11 @@ class Totals:
     adopted: int = 0
     double_payments: int = 0
     false_receipts: int = 0
+    false_nothing_moved: int = 0
+    stuck: int = 0
+    asked: int = 0
+    asked_as_forgotten: int = 0
+    asked_or_failed: int = 0
     mismatches: int = 0
     rejected: int = 0
     voided: int = 0
@@ -73,6 +88,8 @@ class Totals:
     def __str__(self) -> str:
         lines = [f"{'worlds':<20} {self.worlds:>10}"]
         lines += [f"{name.replace('_', ' '):<20} {getattr(self, name):>10}" for name in _SUMS]
+        share, wider = (100 * count / max(1, self.identities) for count in (self.asked, self.asked_or_failed))
+        lines.append(f"a person was asked for {share:.2f} % of the identities, asked or failed for {wider:.2f} %")
         for name in ("unknowns", "admitted"):
             lines.append(f"{name}, by {'cause' if name == 'unknowns' else 'kind'}:")
             counts: Counter[str] = getattr(self, name)

@@ -1,4 +1,4 @@
-"""One DAG run: its task instances, and how people clear, re-order, wipe and recreate it."""
+"""Deployments and DAG runs: task instances, and how people clear, re-order, recreate and restore them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from tests.simulator.people import act_on
 from tests.simulator.profiles import HOUR, MINUTE
-from tests.simulator.stores import Shelf
-from tests.simulator.tasks import Payment, Task
+from tests.simulator.tasks import Kind, Payment, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from tests.simulator.ledgers import LedgerTable
     from tests.simulator.setting import Setting
 
 # What no retry and no clear can get past without a person: where a run may rest.
@@ -21,41 +21,64 @@ CONCLUDED = frozenset({"success", "OutcomeUnknown", "Voided", "ParameterMismatch
 
 
 @dataclass(slots=True)
-class DagRun:
-    """A DAG run with one withdrawing task, mapped or not. ``clear_number`` is the run's, as in Airflow."""
+class Deployment:
+    """One Airflow: its ledger and its runs, in one database."""
 
     setting: Setting
-    fenced: bool
-    mapped: bool
+    table: LedgerTable
+    runs: list[DagRun] = field(default_factory=list)
+
+    def restore(self, to_ms: int, *, said: bool) -> None:
+        """Come back from a backup: the ledger, and what is known of every run."""
+        self.table.restore(to_ms, said=said)
+        for run in self.runs:
+            for task in run.restore(to_ms):
+                run.begin(task)
+
+
+@dataclass(slots=True)
+class DagRun:
+    """A DAG run with one withdrawing task, mapped or not. ``clears`` says when it was cleared, or a task beside it."""
+
+    setting: Setting
+    deployment: Deployment
+    kind: Kind
     run_after_ms: int
-    serial: int
     tasks: list[Task] = field(default_factory=list)
-    clear_number: int = 0
+    clears: list[int] = field(default_factory=list)
     clears_left: int = 4
     next_payment: Callable[[], Payment] | None = None
 
-    def add(self, payment: Payment) -> Task:
-        """Add a task instance with an empty store."""
-        rng, weather = self.setting.rng, self.setting.weather
-        shelf = Shelf(self.fenced)
-        if weather.strikes(weather.profile.write_lost):
-            shelf.loses = rng.randint(1, 6)
-        self.setting.seen["fenced store" if self.fenced else "store without a fence"] += 1
-        task = Task(
-            self.setting, self, self.setting.chronicle.next_task(self.serial), payment, shelf, mapped=self.mapped
-        )
+    @property
+    def clear_number(self) -> int:
+        """How often the run was cleared, as Airflow counts it."""
+        return len(self.clears)
+
+    def add(self, *payments: Payment) -> Task:
+        """Add a task instance that makes these payments."""
+        chronicle = self.setting.chronicle
+        task = Task(self.setting, self, chronicle.next_task(), len(self.tasks), list(payments))
         self.tasks.append(task)
         return task
 
     def start(self) -> None:
-        """Start every task instance that has not succeeded."""
+        """Start every task instance; another task of the run may have been cleared before (F96)."""
+        weather, agenda = self.setting.weather, self.setting.agenda
+        if weather.strikes(weather.profile.clear_beside):
+            self.setting.seen["cleared beside"] += 1
+            agenda.at(agenda.now_ms + self.setting.rng.choice((0, 0, 1_000, 5 * MINUTE)), self._cleared_beside)
         for task in self.tasks:
-            self._begin(task)
+            self.begin(task)
 
-    def _begin(self, task: Task) -> None:
-        task.retries = self.setting.rng.choice((0, 1, 2, 3))
+    def _cleared_beside(self) -> None:
+        self.clears.append(self.setting.agenda.now_ms)
+
+    def begin(self, task: Task) -> None:
+        """Run a task instance, with its retries."""
+        hasty = self.setting.weather.strikes(self.setting.weather.profile.hasty)
+        task.retries = self.setting.rng.choice((0, 1, 2)) if hasty else 3
         task.outcome = None
-        delay_ms = self.setting.rng.choice((0, 100, 2_000, 60_000)) if self.mapped else 0
+        delay_ms = self.setting.rng.choice((0, 100, 2_000, 60_000)) if self.kind.mapped else 0
         self.setting.agenda.at(self.setting.agenda.now_ms + delay_ms, task.start)
 
     def task_ended(self) -> None:
@@ -76,49 +99,50 @@ class DagRun:
             )
             agenda.at(agenda.now_ms + wait_ms, self._clear_somehow)
 
-    def clear(self, tasks: list[Task], *, counted: bool = True) -> None:
+    def clear(self, tasks: Sequence[Task]) -> None:
         """Clear these task instances and run them again."""
         self.setting.seen["cleared"] += 1
-        if counted:
-            self.clear_number += 1
+        self.clears.append(self.setting.agenda.now_ms)
         for task in tasks:
-            task.uncounted |= not counted
-            self._begin(task)
+            if task in self.tasks:
+                self.begin(task)
+
+    def recreate(self) -> None:
+        """Delete the run and make it again under the same id; the ledger stays."""
+        self.setting.seen["run recreated"] += 1
+        before, self.tasks, self.clears = self.tasks, [], []
+        for task in before:
+            task.abandon()
+            self.add(*task.payments)
+
+    def restore(self, to_ms: int) -> list[Task]:
+        """Be again as the database had it then; return what ran then, or had not begun, and is to be run again."""
+        self.clears = [at_ms for at_ms in self.clears if at_ms <= to_ms]
+        begun = [task for task in self.tasks if task.began]
+        for task in self.tasks:
+            task.restore(to_ms)
+        return [task for task in begun if task.outcome is None]
 
     def _clear_somehow(self) -> None:
         weather, rng = self.setting.weather, self.setting.rng
-        counted = not (self.fenced and weather.strikes(weather.profile.wipe / 8))
-        if not counted:
-            self.setting.seen["cleared uncounted"] += 1
-        if self.mapped and rng.random() < 0.4:
+        if self.kind.mapped and rng.random() < 0.4:
             self._reorder()
-        if weather.strikes(weather.profile.wipe if self.fenced else weather.profile.wipe / 10):
-            for task in self.tasks:
-                task.shelf.wipe()
-                self.setting.chronicle.mark(task.number, "wiped")
-        if rng.random() < 0.04:
-            self._recreate()
+        if weather.strikes(weather.profile.recreate):
+            self.recreate()
             self.start()
             return
-        self.clear(self.tasks, counted=counted)
+        some = [task for task in self.tasks if rng.random() < 0.5] if rng.random() < 0.2 else []
+        self.clear(some or self.tasks)
 
     def _reorder(self) -> None:
         """Let the list that the task is mapped over change: the payments move to other indexes, one may be new."""
-        payments = [task.payment for task in self.tasks]
+        payments = [task.payments for task in self.tasks]
         if self.next_payment is not None and self.setting.rng.random() < 0.3:
             self.setting.seen["mapping grown"] += 1
-            payments.insert(0, self.next_payment())
-            self.add(payments[-1])
+            payments.insert(0, [self.next_payment()])
+            self.add(*payments[-1])
         else:
             self.setting.rng.shuffle(payments)
         self.setting.seen["mapping re-ordered"] += 1
-        for task, payment in zip(self.tasks, payments, strict=True):
-            task.payment = payment
-
-    def _recreate(self) -> None:
-        """Delete the run and create it again under the same id: every record is gone, and nothing says so."""
-        self.setting.seen["run recreated"] += 1
-        payments = [task.payment for task in self.tasks]
-        self.tasks, self.clear_number, self.serial = [], 0, self.serial + 100
-        for payment in payments:
-            self.add(payment)
+        for task, moved in zip(self.tasks, payments, strict=True):
+            task.payments = moved

@@ -5,20 +5,22 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field, fields
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pacifica_provider.withdrawals import crashpoints
+from pacifica_provider.withdrawals import failpoints
 from pacifica_provider.withdrawals.identity import RunIdentity
 from tests.simulator.agenda import Agenda
 from tests.simulator.checker import judge
 from tests.simulator.chronicle import START_MS, Chronicle
 from tests.simulator.exchange import Habits, SimulatedExchange
+from tests.simulator.ledgers import LedgerTable
+from tests.simulator.people import record_of
 from tests.simulator.profiles import HOUR, MINUTE, Profile
-from tests.simulator.runs import DagRun
+from tests.simulator.runs import DagRun, Deployment
 from tests.simulator.setting import Setting
-from tests.simulator.tasks import Payment
+from tests.simulator.tasks import OPERATOR, Kind, Payment
 from tests.simulator.weather import Weather
-from tests.simulator.worker import Fate, at_crash_point
+from tests.simulator.worker import Fate, at_failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,28 +46,50 @@ class ChosenWeather(Weather):
 
 
 class Stage:
-    """One DAG run with one task instance (more may be added), on an exchange with these habits."""
+    """
+    One DAG run with one task instance (more may be added), on an exchange with these habits.
 
-    def __init__(self, habits: Habits | None = None, *, fenced: bool = True, mapped: bool = False) -> None:
-        crashpoints.install(at_crash_point)
+    The ledger began long before, unless ``born_ms`` says otherwise.
+    """
+
+    def __init__(
+        self,
+        habits: Habits | None = None,
+        *,
+        fenced: bool = True,
+        kind: Kind = OPERATOR,
+        references: Sequence[str | None] | None = None,
+        born_ms: int = START_MS - HOUR,
+    ) -> None:
+        failpoints.install(at_failpoint)
         self.agenda, rng, ids = Agenda(START_MS), Random(0), itertools.count()  # noqa: S311 - latencies, alike each time
         self.chronicle = Chronicle(self.agenda)
         self.weather = ChosenWeather(QUIET, rng, self.chronicle.seen)
         habits = habits or Habits(settle_ms=NEVER_MS)
         self.exchange = SimulatedExchange(habits, self.agenda, rng, self.chronicle.seen)
         setting = Setting(self.agenda, rng, self.weather, self.exchange, self.chronicle, lambda: f"write-{next(ids)}")
-        self.run = DagRun(setting, fenced, mapped, START_MS, 0, clears_left=0)
-        self.task = self.add("invoice" if mapped else None)
+        self._owners = itertools.count()
+        self.ledger = LedgerTable(0, fenced, self.agenda, self.chronicle)
+        self.ledger.born(born_ms)
+        self.deployment = Deployment(setting, self.ledger)
+        self.run = DagRun(setting, self.deployment, kind, START_MS, clears_left=0)
+        self.deployment.runs.append(self.run)
+        if references is None:
+            references = ["invoice"] if kind.mapped else [None]
+        self.task = self.run.add(*map(self.payment, references))
 
     @staticmethod
     def close() -> None:
-        """Leave the crash points as they were."""
-        crashpoints.install(None)
+        """Leave the failpoints as they were."""
+        failpoints.install(None)
+
+    def payment(self, reference: str | None) -> Payment:
+        """Return another payment, under this reference."""
+        return Payment(next(self._owners), RunIdentity("account", "pay", "run-1", "withdraw", reference))
 
     def add(self, reference: str | None) -> Task:
         """Add a task instance with a payment of its own."""
-        owner = len(self.run.tasks)
-        return self.run.add(Payment(owner, RunIdentity("account", "pay", "run-1", "withdraw", reference)))
+        return self.run.add(self.payment(reference))
 
     def attempt(self, *chosen: PostFault | None, task: Task | None = None, fate: Fate | None = None) -> str | None:
         """Run the next try until it ends or freezes; one that was frozen before is replaced by it."""
@@ -76,12 +100,20 @@ class Stage:
         self.agenda.run(until=lambda: task.outcome is not None or self._frozen() > frozen)
         return task.outcome
 
-    def clear(self, *, wiped: bool = False) -> None:
-        """Clear the run, with its records kept or discarded."""
-        self.run.clear_number += 1
-        for task in self.run.tasks if wiped else ():
-            task.shelf.wipe()
-            self.chronicle.mark(task.number, "wiped")
+    def clear(self) -> None:
+        """Clear the run; the ledger stays."""
+        self.run.clears.append(self.agenda.now_ms)
+
+    def restore(self, to_ms: int) -> None:
+        """Let Airflow's database come back from a backup made then, and say so; nothing is run again by itself."""
+        self.ledger.restore(to_ms, said=True)
+        self.run.restore(to_ms)
+
+    def record(self, task: Task | None = None) -> dict[str, Any]:
+        """Return what the ledger holds of the task's withdrawal."""
+        record = record_of(task or self.task)
+        assert record is not None
+        return record
 
     def pass_time(self, passed_ms: int) -> None:
         """Let time pass: late requests land, frozen tries thaw."""

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, Retryable
-from pacifica_provider.withdrawals.conclusions import RunFacts
-from pacifica_provider.withdrawals.identity import Order, RunIdentity
-from pacifica_provider.withdrawals.look import Policy, Surroundings
-from pacifica_provider.withdrawals.submit import Submission
+from pacifica_provider.withdrawals.identity import Order, RunIdentity, tagged
+from pacifica_provider.withdrawals.ledger import task_entry, withdrawal_entry
+from pacifica_provider.withdrawals.withdraw import Policy, Runtime, TryContext, withdraw
 from tests.simulator.chronicle import Claim, Try
 from tests.simulator.exchange import Sender
 from tests.simulator.fates import draw_fate
+from tests.simulator.ledgers import SimulatedLedger
 from tests.simulator.network import BASE_URL, SimulatedClient
-from tests.simulator.stores import Shelf, SimulatedStore
 from tests.simulator.worker import Worker
 
 if TYPE_CHECKING:
+    from pacifica_provider.withdrawals.record import StoredReceipt
     from tests.simulator.runs import DagRun
     from tests.simulator.setting import Setting
     from tests.simulator.worker import Fate
 
 SYMBOL = "SOL"
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a task withdraws: by the operator or by calls of the hook, mapped or not, with tagged amounts or not."""
+
+    name: str
+    adoption: Literal["window", "never", "amount"] = "window"
+    one_reference: bool = True
+    mapped: bool = False
+
+
+OPERATOR = Kind("operator")
+MAPPED = Kind("mapped operator", "never", mapped=True)
+TAGGED = Kind("tagged operator", "amount")
+TAGGED_MAPPED = Kind("tagged mapped operator", "amount", mapped=True)
+HOOK = Kind("hook", one_reference=False)
+HOOK_REFERENCES = Kind("hook, several references", "never", one_reference=False)
 
 
 @dataclass(slots=True)
@@ -37,43 +56,72 @@ class Payment:
 
 @dataclass(slots=True)
 class Task:
-    """One task instance. ``outcome`` is what its last try ended with, as Airflow shows it; ``None`` while it runs."""
+    """
+    One task instance. ``outcome`` is what its last try ended with, as Airflow shows it; ``None`` while it runs.
+
+    ``payments`` are made one after the other in one try: one, but for several calls of the hook. ``history`` holds
+    when it came to which outcome, for a database that comes back from a backup.
+    """
 
     setting: Setting
     run: DagRun
     number: int
-    payment: Payment
-    shelf: Shelf
-    mapped: bool
+    index: int
+    payments: list[Payment]
     retries: int = 0
-    try_number: int = 0
     current: int = -1
     outcome: str | None = "none yet"
     last: Claim | None = None
-    uncounted: bool = False
+    began: list[int] = field(default_factory=list)
+    history: list[tuple[int, str | None]] = field(default_factory=list)
     live: set[int] = field(default_factory=set)
+
+    @property
+    def payment(self) -> Payment:
+        """The payment that its last word was about; the first, if there is none."""
+        said_of = self.last.sender.owner if self.last else None
+        return next((payment for payment in self.payments if payment.owner == said_of), self.payments[0])
+
+    @property
+    def instance(self) -> str:
+        """Its name within its task, as the hook's adapter builds it."""
+        return f"{self.index if self.run.kind.mapped else -1}/None"
+
+    @property
+    def _named_for_ever(self) -> str | None:
+        run_id = self.payments[0].identity.run_id
+        return f"{run_id}/{self.index}" if self.run.kind.one_reference else None
 
     def start(self, fate: Fate | None = None) -> None:
         """Start the next try; one that still runs is a zombie from now on."""
-        world = self.setting
-        self.try_number += 1
+        world, run = self.setting, self.run
+        self.began.append(world.agenda.now_ms)
         self.current = len(world.chronicle.tries)
-        self.outcome = None
+        self._becomes(None)
         self.live.add(self.current)
-        sender = Sender(self.payment.owner, self.number, self.current)
         if len(self.live) > 1:
             world.seen["tries overlap"] += 1
-        world.chronicle.tries.append(Try(sender, world.agenda.now_ms, self.uncounted, self.shelf.fenced, self.mapped))
+        table = run.deployment.table
+        world.chronicle.tries.append(
+            Try(
+                self.number,
+                self._named_for_ever,
+                table.deployment,
+                world.agenda.now_ms,
+                table.fenced,
+                run.kind.adoption,
+            )
+        )
         worker = Worker(
             agenda=world.agenda,
             rng=world.rng,
             fate=fate or draw_fate(world.weather),
-            sender=sender,
+            attempt=self.current,
             seen=world.seen,
-            tell=partial(world.chronicle.tell, f"t{self.number}#{self.try_number}"),
+            tell=partial(world.chronicle.tell, f"t{self.number}#{len(self.began)}"),
             frozen=partial(self._frozen, self.current),
         )
-        worker.tell(f"begins (skew {worker.fate.skew_ms} ms, clears {self.run.clear_number})")
+        worker.tell(f"begins (skew {worker.fate.skew_ms} ms, clears {run.clear_number})")
         world.agenda.spawn(lambda: self._run(worker))
         if world.weather.strikes(world.weather.profile.overlap):
             wait_ms = world.rng.choice((200, 5_000, 30_000))
@@ -86,6 +134,21 @@ class Task:
             self.setting.seen["replaced while running"] += 1
             self.start()
 
+    def abandon(self) -> None:
+        """Let whatever still runs of it be a zombie, whose end nobody hears of."""
+        self.current = -1
+
+    def restore(self, to_ms: int) -> None:
+        """Be again as the database had it then."""
+        self.abandon()
+        self.began = [at_ms for at_ms in self.began if at_ms <= to_ms]
+        self.history = [(at_ms, outcome) for at_ms, outcome in self.history if at_ms <= to_ms]
+        self.outcome = self.history[-1][1] if self.history else None
+
+    def _becomes(self, outcome: str | None) -> None:
+        self.outcome = outcome
+        self.history.append((self.setting.agenda.now_ms, outcome))
+
     def _frozen(self, attempt: int, duration_ms: int) -> None:
         agenda, rng = self.setting.agenda, self.setting.rng
         if duration_ms > 10_000 and not self.setting.weather.fair:
@@ -94,80 +157,111 @@ class Task:
     def _run(self, worker: Worker) -> None:
         claims: list[Claim] = []
         worker.work(lambda: self._try(worker, claims))
-        attempt = worker.sender.attempt
-        self.live.discard(attempt)
-        if attempt != self.current:
+        self.live.discard(worker.attempt)
+        if worker.attempt != self.current:
             self.setting.seen["zombie ended"] += 1
         else:
-            self._ended(claims[0] if claims else None)
+            self._ended(claims[-1] if claims else None)
 
     def _try(self, worker: Worker, claims: list[Claim]) -> None:
-        world, payment = self.setting, self.payment
-        store = SimulatedStore(
-            self.shelf,
-            worker,
-            world.weather,
-            replaced=lambda: worker.sender.attempt != self.current,
-            note=partial(world.chronicle.mark, self.number),
-        )
-        client = SimulatedClient(world.exchange, worker, world.weather, world.chronicle)
-        profile = world.weather.profile
-        drifts, guarded = world.weather.strikes(profile.drift), world.weather.strikes(profile.guard)
+        """Do what the task does: withdraw once, or several times until something is wrong."""
+        world = self.setting
+        if world.weather.strikes(world.weather.profile.early):
+            world.seen["failed before the withdrawal"] += 1
+            claims.append(self._claim(worker, self.payments[0], "FailedBefore", worker.ledger_faults))
+            return
+        table = self.run.deployment.table
+        ledger = SimulatedLedger(table, worker, world.weather, lambda: worker.attempt != self.current)
+        said: list[Claim] = []
+        for payment in list(self.payments):
+            said.append(self._withdraw(worker, ledger, payment))
+            if said[-1].kind != "success":
+                break
+        worker.step("returned")
+        claims += said
 
-        def unlock() -> SimulatedClient:
+    def _withdraw(self, worker: Worker, ledger: SimulatedLedger, payment: Payment) -> Claim:
+        world, run = self.setting, self.run
+        identity, order = self._rendered(payment)
+        names = (identity.dag_id, identity.run_id, identity.task_id)
+        entries = world.chronicle.names[payment.owner]
+        entries.add(withdrawal_entry(*names, identity.withdrawal_ref))
+        instance = self.instance if run.kind.one_reference else None
+        if instance is not None:
+            entries.add(task_entry(*names, instance))
+        sender = Sender(payment.owner, self.number, worker.attempt)
+        client = SimulatedClient(
+            world.exchange, worker, world.weather, world.chronicle, sender, world.exchange.window_ms
+        )
+        guarded = world.weather.strikes(world.weather.profile.guard)
+
+        def make_signer() -> SimulatedClient:
             if guarded:
                 world.seen["guard refused"] += 1
                 raise ConfigurationError("The withdrawal limit of this connection is lower. Nothing was sent.")
             return client
 
-        if drifts:
-            world.seen["order drifted"] += 1
-        order = Order.parse(SYMBOL, "2" if drifts else payment.amount)
-        submission = Submission(
-            run=RunFacts(
-                never_ran_before=self.try_number <= 1 and self.run.clear_number == 0,
-                run_after_ms=self.run.run_after_ms,
-                mapped=self.mapped,
-                case_command="the command line that shows the case",
-                cleared=self.run.clear_number > 0,
-            ),
-            store=store,
-            reader=client,
-            unlock=unlock,
-            policy=Policy(),
-            around=Surroundings(
-                now_ms=worker.now_ms,
-                sleep_s=worker.sleep_s,
-                new_id=world.new_id,
-                jitter=world.rng.random,
-                log=worker.tell if world.chronicle.tracing else _unheard,
-            ),
-        )
-        receipt, error = None, None
+        faults, receipt, error = worker.ledger_faults, None, None
         try:
-            receipt = submission.run(payment.identity, order, BASE_URL)
+            receipt = withdraw(
+                identity,
+                order,
+                BASE_URL,
+                context=TryContext(
+                    first_try=len(self.began) <= 1 and run.clear_number == 0,
+                    run_after_ms=run.run_after_ms,
+                    adoption=run.kind.adoption,
+                    instance=instance,
+                    case_command="the command line that shows the case",
+                ),
+                ledger=ledger,
+                exchange=client,
+                make_signer=make_signer,
+                policy=Policy(),
+                runtime=Runtime(
+                    now_ms=worker.now_ms,
+                    sleep_s=worker.sleep_s,
+                    new_id=world.new_id,
+                    jitter=world.rng.random,
+                    log=worker.tell if world.chronicle.tracing else _unheard,
+                ),
+            )
         except PacificaError as raised:
             error = raised
-        text = "" if error is None else str(error)
-        kind = "success" if error is None else "Voided" if "voided this withdrawal" in text else type(error).__name__
-        named = error is None or (error.idempotency_key or "-") in text
-        claim = Claim(
-            sender=worker.sender,
-            at_ms=world.agenda.now_ms,
-            kind=kind,
-            current=worker.sender.attempt == self.current,
-            heard=worker.store_faults == 0,
-            nonce=receipt.batch_nonce if receipt else None,
-            adopted=receipt is not None and receipt.adopted,
-            nonces=() if error is None else error.batch_nonces,
-            text=text,
-            names_the_case=named and (error is None or bool(error.symbol and error.amount)),
-            asked=order.amount,
+        claim = self._claim(
+            worker, payment, "success", worker.ledger_faults - faults, key=identity.idempotency_key(), order=order
         )
+        claim = _filled(claim, receipt, error)
         world.chronicle.claims.append(claim)
-        worker.tell(f"ends: {kind} {claim.nonce if error is None else text}")
-        worker.step("returned")
-        claims.append(claim)
+        worker.tell(f"ends: {claim.kind} {claim.nonce if error is None else claim.text}")
+        return claim
+
+    def _rendered(self, payment: Payment) -> tuple[RunIdentity, Order]:
+        """Render the task's templates, maybe to something else than last time."""
+        world, profile, kind = self.setting, self.setting.weather.profile, self.run.kind
+        identity, amount = payment.identity, payment.amount
+        if world.weather.strikes(profile.drift):
+            world.seen["order drifted"] += 1
+            amount = "2"
+        if kind.one_reference and world.weather.strikes(profile.reference_drift):
+            world.seen["reference drifted"] += 1
+            identity = replace(identity, withdrawal_ref=f"daily-{self.current}")
+        order = Order.parse(SYMBOL, amount)
+        return identity, tagged(order, identity.idempotency_key()) if kind.adoption == "amount" else order
+
+    def _claim(
+        self, worker: Worker, payment: Payment, kind: str, faults: int, *, key: str = "", order: Order | None = None
+    ) -> Claim:
+        return Claim(
+            sender=Sender(payment.owner, self.number, worker.attempt),
+            deployment=self.run.deployment.table.deployment,
+            key=key,
+            at_ms=self.setting.agenda.now_ms,
+            kind=kind,
+            current=worker.attempt == self.current,
+            heard=faults == 0,
+            asked=order.amount if order else Order.parse(SYMBOL, payment.amount).amount,
+        )
 
     def _ended(self, claim: Claim | None) -> None:
         """Do what Airflow does when a try is over: retry if that may help, else leave it to people."""
@@ -177,11 +271,12 @@ class Task:
         if may_retry and self.retries > 0:
             self.retries -= 1
             missed_ms = 0 if claim else world.rng.choice((1_000, 30_000, 300_000))
-            wait_ms = missed_ms + world.rng.choice((2_000, 60_000, 300_000))
+            hasty = world.weather.strikes(world.weather.profile.hasty)
+            wait_ms = missed_ms + (world.rng.choice((2_000, 300_000)) if hasty else MINUTE_MS)
             attempt = self.current
             world.agenda.at(world.agenda.now_ms + wait_ms, lambda: self._retry(attempt))
             return
-        self.outcome = "killed" if claim is None else claim.kind
+        self._becomes("killed" if claim is None else claim.kind)
         self.run.task_ended()
 
     def _retry(self, attempt: int) -> None:
@@ -189,7 +284,21 @@ class Task:
             self.start()
 
 
-_RETRYABLE = frozenset({Retryable.__name__, *(kind.__name__ for kind in Retryable.__subclasses__())})
+def _filled(claim: Claim, receipt: StoredReceipt | None, error: PacificaError | None) -> Claim:
+    if receipt is not None:
+        return replace(claim, nonce=receipt.batch_nonce, adopted=receipt.adopted)
+    assert error is not None
+    text = str(error)
+    return replace(
+        claim,
+        kind="Voided" if "voided this withdrawal" in text else type(error).__name__,
+        nonces=error.batch_nonces,
+        text=text,
+        names_the_case=(error.idempotency_key or "-") in text and bool(error.symbol and error.amount),
+    )
+
+
+_RETRYABLE = frozenset({"FailedBefore", Retryable.__name__, *(kind.__name__ for kind in Retryable.__subclasses__())})
 
 
 def _unheard(line: str) -> None:

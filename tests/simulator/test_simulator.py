@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pacifica_provider.withdrawals import crashpoints
+from pacifica_provider.withdrawals import failpoints
 from tests.simulator import Totals, run_worlds, simulate
+from tests.simulator.chronicle import LOST
 from tests.simulator.weather import POST_FAULTS
+from tests.simulator.world import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +37,12 @@ def batch() -> Iterator[dict[str, Totals]]:
 
 @pytest.mark.parametrize("profile", ["mild", "harsh"])
 def test_no_world_breaks_the_promise(batch: dict[str, Totals], profile: str) -> None:
-    """I1 to I6 and I8 hold in every world; the admitted cases are counted apart (F03, F15, F36, F41, F47, F55)."""
+    """I1 to I6 and I8 hold in every world; the admitted cases are counted apart (F03, F15, F36, F41, F47, F55, F83)."""
     totals = batch[profile]
 
     assert totals.failing == []
     assert totals.worlds == WORLDS
-    assert (totals.double_payments, totals.false_receipts) == (0, 0)
+    assert (totals.double_payments, totals.false_receipts, totals.false_nothing_moved, totals.stuck) == (0, 0, 0, 0)
 
 
 def test_most_mild_worlds_pay(batch: dict[str, Totals]) -> None:
@@ -51,30 +53,45 @@ def test_most_mild_worlds_pay(batch: dict[str, Totals]) -> None:
     assert totals.successes >= 0.85 * totals.identities
 
 
+def test_few_mild_worlds_ask_a_person(batch: dict[str, Totals]) -> None:
+    """A protocol that always asks breaks no promise either: about one identity in a hundred does (F96, F97)."""
+    totals = batch["mild"]
+
+    assert totals.asked <= 0.015 * totals.identities
+
+
 INGREDIENTS = [
     *(f"POST {fault}" for fault in POST_FAULTS),
     *(
         f"killed at {point}"
-        for point in (*crashpoints.POINTS, "store write, unanswered", "POST, nothing answered", "returned")
+        for point in (*failpoints.POINTS, "set withdrawal, unanswered", "POST, nothing answered", "returned")
     ),
-    *(f"frozen at {point}" for point in ("before_post", "after_post", "store write", "POST, nothing sent")),
+    *(f"frozen at {point}" for point in ("before_post", "after_post", "set withdrawal", "POST, nothing sent")),
     *(f"person: {decision}" for decision in ("adopt, rightly", "adopt, wrongly", "repost, rightly", "repost, wrongly")),
     "person: void, rightly",
+    "person: late",
+    "decision malformed",
     "409 while in progress",
     "422 after a commit",
     "422 insufficient balance, before the key was looked at",
     "422 refused",
+    "422 refused the second time",
     "GET failed",
     "GET throttled",
-    "all cleared a week later",
+    "all cleared weeks later",
     "answered 409",
+    "bridge gone",
     "burned key",
     "cleared",
-    "cleared uncounted",
+    "cleared beside",
     "clock stepped",
+    "duplicate reference",
+    "entry deleted by hand",
     "expiry checked at arrival",
+    "failed before the withdrawal",
+    "fee changed",
+    "fenced ledger",
     "fenced off",
-    "fenced store",
     "foreign withdrawal",
     "foreign withdrawal in the window",
     "guard refused",
@@ -84,27 +101,33 @@ INGREDIENTS = [
     "keys forgotten",
     "keys forgotten early",
     "keys kept for ever",
+    "ledger begins",
+    "ledger down",
+    "ledger failed",
+    "ledger without a fence",
+    *(f"ledger: {mark}" for mark in sorted(LOST)),
+    *(kind.name for kind in KINDS),
     "list lag",
     "list lag beyond the bound",
-    "mapped, equal amounts",
     "mapping grown",
     "mapping re-ordered",
     "nonces global",
     "nonces per asset",
     "order drifted",
+    "reference drifted",
     "replaced while running",
     "run recreated",
     "settle gap",
     "shared batch",
     "signed for another time",
     "skew beyond",
-    "store down",
-    "store failed",
-    "store without a fence",
+    "skew of 5 to 6 s",
     "tries overlap",
     "two deployments",
     "two runs of equal amounts",
-    "wiped",
+    "window of 1 s",
+    "window of 30 s",
+    "window of 200 s",
     "write lost",
     "zombie ended",
 ]

@@ -23,10 +23,11 @@ PostFault = Literal[
     "odd echo after commit",
     "refused",
     "replayed",
+    "delivered twice",
 ]
 POST_FAULTS: tuple[PostFault, ...] = get_args(PostFault)
 # How often each, among faults; the losses and the late ones are what the protocol is about.
-_WEIGHTS = (14, 26, 16, 8, 8, 8, 8, 3, 4, 3, 2)
+_WEIGHTS = (14, 26, 16, 8, 8, 8, 8, 3, 4, 3, 2, 3)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from tests.simulator.agenda import Agenda
-    from tests.simulator.exchange import Sender
 
 
 class SimulatedKill(BaseException):
@@ -23,7 +22,7 @@ class SimulatedKill(BaseException):
 @dataclass(frozen=True, slots=True)
 class Fate:
     """
-    What befalls one try, counted in steps: store calls, requests and crash points, each before and after it happens.
+    What befalls one try, counted in steps: ledger calls, requests and failpoints, each before and after it happens.
 
     ``freezes`` maps a step, or a place when it is first come to, to how long the process stands still there;
     ``clock_steps`` maps a step to how far its clock jumps.
@@ -34,7 +33,7 @@ class Fate:
     freezes: Mapping[int | str, int] = field(default_factory=dict)
     clock_steps: dict[int, int] = field(default_factory=dict)
     skew_ms: int = 0
-    store_down: bool = False
+    ledger_down: bool = False
 
 
 @dataclass(slots=True)
@@ -44,12 +43,12 @@ class Worker:
     agenda: Agenda
     rng: Random
     fate: Fate
-    sender: Sender
+    attempt: int
     seen: Counter[str]
     tell: Callable[[str], None]
     frozen: Callable[[int], None]
     steps: int = 0
-    store_faults: int = 0
+    ledger_faults: int = 0
     offset_ms: int = 0
     _freezes: dict[int | str, int] = field(init=False)
 
@@ -96,13 +95,13 @@ class Worker:
 class _Process:
     """Which worker runs in which greenlet."""
 
-    _workers: dict[greenlet, Worker] = {}  # noqa: RUF012 - one process-wide table, as the crash points are
+    _workers: dict[greenlet, Worker] = {}  # noqa: RUF012 - one process-wide table, as the failpoints are
 
     @classmethod
     def current(cls) -> dict[greenlet, Worker]:
         return cls._workers
 
 
-def at_crash_point(point: str) -> None:
-    """Handle ``crashpoints.reach`` for whichever simulated process reached it."""
+def at_failpoint(point: str) -> None:
+    """Handle ``failpoints.reach`` for whichever simulated process reached it."""
     _Process.current()[getcurrent()].step(point)

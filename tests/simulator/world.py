@@ -9,24 +9,29 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from pacifica_provider.withdrawals import crashpoints
+from pacifica_provider.withdrawals import failpoints
 from pacifica_provider.withdrawals.identity import RunIdentity
 from tests.simulator.agenda import Agenda
 from tests.simulator.checker import Findings, judge
 from tests.simulator.chronicle import START_MS, Chronicle
 from tests.simulator.exchange import FEE, SimulatedExchange
-from tests.simulator.profiles import HOUR, MINUTE, PROFILES, Profile, draw_habits
+from tests.simulator.ledgers import LedgerTable
+from tests.simulator.people import decide_rightly, leave
+from tests.simulator.profiles import HOUR, MINUTE, PROFILES, Profile, draw_habits, draw_window_ms
 from tests.simulator.reports import Totals, WorldReport
-from tests.simulator.runs import CONCLUDED, DagRun
+from tests.simulator.runs import CONCLUDED, DagRun, Deployment
 from tests.simulator.setting import Setting
-from tests.simulator.tasks import Payment, Task
+from tests.simulator.tasks import HOOK, HOOK_REFERENCES, MAPPED, OPERATOR, TAGGED, TAGGED_MAPPED, Kind, Payment, Task
 from tests.simulator.weather import Weather
-from tests.simulator.worker import at_crash_point
+from tests.simulator.worker import at_failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 ACCOUNT = "AccountOfThisWorld"
+DAY = 24 * HOUR
+KINDS = (OPERATOR, MAPPED, HOOK, HOOK_REFERENCES, TAGGED, TAGGED_MAPPED)
+_WEIGHTS = (40, 20, 10, 20, 5, 5)
 
 
 class World:
@@ -42,22 +47,55 @@ class World:
         ids = itertools.count(1)
         self.setting = Setting(agenda, rng, weather, exchange, chronicle, lambda: f"write-{next(ids)}")
         self._owners = itertools.count()
-        self._elsewhere = 0
+        self._kind: Kind = rng.choices(KINDS, _WEIGHTS)[0]
         self._note_habits()
         if weather.strikes(profile.poor):
             exchange.balance = rng.choice((Decimal("0.5"), Decimal("1.5"), Decimal("2.5")))
         if weather.strikes(profile.refusing):
             self._refusing_for(rng.choice((MINUTE, 10 * MINUTE)))
+        exchange.window_ms = draw_window_ms(rng, unlucky=weather.strikes(profile.odd_window))
+        chronicle.seen[f"window of {exchange.window_ms / 1000:g} s"] += 1
+        fenced = rng.random() < 0.6
+        self.deployments = [self._deployment(0, fenced=fenced)]
         self.runs = self._draw_runs()
+        self._happenings()
+
+    def _deployment(self, number: int, *, fenced: bool) -> Deployment:
+        setting, profile, rng = self.setting, self.setting.weather.profile, self.setting.rng
+        table = LedgerTable(number, fenced, setting.agenda, setting.chronicle)
+        setting.seen["fenced ledger" if fenced else "ledger without a fence"] += 1
+        if setting.weather.strikes(profile.unborn):
+            setting.seen["ledger begins"] += 1
+        else:
+            table.born(START_MS - 30 * DAY)
+        if setting.weather.strikes(profile.write_lost):
+            table.loses = rng.randint(1, 6)
+        return Deployment(setting, table)
+
+    def _happenings(self) -> None:
+        """Draw what will happen around the runs."""
+        profile, rng, weather = self.setting.weather.profile, self.setting.rng, self.setting.weather
+        first = self.deployments[0]
+
+        def soon(what: Callable[[], object], most_ms: int = 15 * MINUTE) -> None:
+            self.setting.agenda.at(START_MS + rng.randint(0, most_ms), what)
+
         for _ in range(3):
             if weather.strikes(profile.foreign):
-                agenda.at(START_MS + rng.randint(0, 15 * MINUTE), self._foreign)
+                soon(self._foreign)
+        if weather.strikes(profile.fee_change):
+            soon(self._fee_changes)
+        if weather.strikes(profile.bridge_gone):
+            soon(self._bridge_goes)
+        if weather.strikes(profile.restore):
+            soon(partial(self._restored, first), rng.choice((2 * MINUTE, 30 * MINUTE, 3 * HOUR)))
+        if weather.strikes(profile.entry_deleted):
+            soon(partial(self._entry_deleted, first), 30 * MINUTE)
 
     def run(self) -> list[str]:
         """Run to the end; return what broke liveness (I8)."""
         setting = self.setting
-        run = self.runs[0]
-        kinds = f"{'fenced' if run.fenced else 'unfenced'} store, {'mapped' if run.mapped else 'unmapped'}"
+        kinds = f"{'fenced' if self.deployments[0].table.fenced else 'unfenced'} ledger, {self._kind.name}"
         setting.chronicle.tell("world", f"{kinds}, {setting.exchange.habits}")
         for run in self.runs:
             setting.agenda.at(run.run_after_ms + setting.rng.randint(0, 3_000), run.start)
@@ -65,41 +103,45 @@ class World:
         self._calm()
         stuck = self._finish()
         if setting.rng.random() < 0.5:
-            self._clear_all_a_week_later()
+            self._much_later()
             stuck += self._finish()
-        return stuck
+        return stuck + self._conclude()
 
     def _draw_runs(self) -> list[DagRun]:
-        rng, now_ms = self.setting.rng, self.setting.agenda.now_ms
-        fenced, mapped = rng.random() < 0.6, rng.random() < 0.25
-        payments = [self._payment("run-1", index, mapped=mapped) for index in range(rng.randint(2, 3) if mapped else 1)]
-        first = DagRun(self.setting, fenced, mapped, now_ms, 0)
-        if mapped:
-            self.setting.seen["mapped, equal amounts"] += 1
-            first.next_payment = lambda: self._payment("run-1", len(first.tasks), mapped=True)
-        runs = [first]
-        for payment in payments:
-            first.add(payment)
-        draw = rng.random()
-        if draw < 0.05:
+        rng, now_ms, kind, first = self.setting.rng, self.setting.agenda.now_ms, self._kind, self.deployments[0]
+        self.setting.seen[kind.name] += 1
+        several = rng.randint(2, 3) if kind.mapped or kind is HOOK_REFERENCES else 1
+        payments = [self._payment("run-1", index) for index in range(several)]
+        if kind.mapped and self.setting.weather.strikes(self.setting.weather.profile.duplicate_reference):
+            self.setting.seen["duplicate reference"] += 1
+            payments[1] = payments[0]
+        run = self._run(first, payments, now_ms)
+        if kind.mapped:
+            run.next_payment = lambda: self._payment("run-1", len(run.tasks))
+        if self.setting.weather.strikes(self.setting.weather.profile.two_deployments):
             self.setting.seen["two deployments"] += 1
-            runs.append(self._another(payments, fenced=fenced, mapped=mapped))
-        elif draw < 0.2:
+            self.deployments.append(self._deployment(1, fenced=first.table.fenced))
+            return [run, self._run(self.deployments[1], payments, now_ms + self._delay_ms())]
+        if rng.random() < 0.15:
             self.setting.seen["two runs of equal amounts"] += 1
-            others = [self._payment("run-2", index, mapped=mapped) for index in range(len(payments))]
-            runs.append(self._another(others, fenced=fenced, mapped=mapped))
-        return runs
+            others = [self._payment("run-2", index) for index in range(len(payments))]
+            return [run, self._run(first, others, now_ms + self._delay_ms())]
+        return [run]
 
-    def _another(self, payments: list[Payment], *, fenced: bool, mapped: bool) -> DagRun:
-        delay_ms = self.setting.rng.choice((0, 3_000, 30_000, 10 * MINUTE))
-        run = DagRun(self.setting, fenced, mapped, self.setting.agenda.now_ms + delay_ms, 1)
-        for payment in payments:
-            run.add(payment)
+    def _delay_ms(self) -> int:
+        return self.setting.rng.choice((0, 3_000, 30_000, 10 * MINUTE))
+
+    def _run(self, deployment: Deployment, payments: list[Payment], run_after_ms: int) -> DagRun:
+        run = DagRun(self.setting, deployment, self._kind, run_after_ms)
+        deployment.runs.append(run)
+        for made_together in [[payment] for payment in payments] if self._kind.mapped else [payments]:
+            run.add(*made_together)
         return run
 
-    def _payment(self, run_id: str, index: int, *, mapped: bool) -> Payment:
+    def _payment(self, run_id: str, index: int) -> Payment:
         owner = next(self._owners)
-        reference = f"invoice-{index}" if mapped else None
+        named = self._kind.mapped or self._kind is HOOK_REFERENCES
+        reference = f"invoice-{index}" if named else None
         return Payment(owner, RunIdentity(ACCOUNT, "pay", run_id, "withdraw", reference))
 
     def _note_habits(self) -> None:
@@ -126,6 +168,31 @@ class World:
         row = self.setting.exchange.withdraw_elsewhere(symbol, amount)
         self.setting.chronicle.tell("elsewhere", f"{amount} {symbol}, batch {row.batch_nonce}")
 
+    def _fee_changes(self) -> None:
+        self.setting.seen["fee changed"] += 1
+        self.setting.exchange.charge(FEE * 2)
+
+    def _bridge_goes(self) -> None:
+        exchange, agenda = self.setting.exchange, self.setting.agenda
+        exchange.bridge_gone = True
+
+        def back() -> None:
+            exchange.bridge_gone = False
+
+        agenda.at(agenda.now_ms + self.setting.rng.choice((MINUTE, 10 * MINUTE, 2 * HOUR)), back)
+
+    def _restored(self, deployment: Deployment) -> None:
+        """Let the database come back from a backup made up to an hour, or a third of the time since, ago."""
+        rng, now_ms = self.setting.rng, self.setting.agenda.now_ms
+        to_ms = now_ms - rng.randint(0, min(HOUR, max(MINUTE, now_ms - START_MS)))
+        said = rng.random() >= self.setting.weather.profile.restore_unsaid
+        deployment.restore(to_ms, said=said)
+
+    def _entry_deleted(self, deployment: Deployment) -> None:
+        names = [name for name in deployment.table.names() if name.startswith(("withdrawal_", "task_"))]
+        if names:
+            deployment.table.lose(self.setting.rng.choice(names), "entry deleted by hand")
+
     def _refusing_for(self, duration_ms: int) -> None:
         self.setting.exchange.refusing = True
         self.setting.seen["exchange refuses for a while"] += 1
@@ -139,6 +206,9 @@ class World:
         """End all faults: liveness is asked of the protocol, not of the weather."""
         self.setting.weather.fair = True
         self.setting.exchange.balance += 1000
+        self.setting.exchange.bridge_gone = False
+        for deployment in self.deployments:
+            deployment.table.loses = 0
         self.setting.chronicle.tell("world", "fair weather from here on")
 
     def _finish(self) -> list[str]:
@@ -149,30 +219,69 @@ class World:
             if not open_tasks:
                 return []
             for run, task in open_tasks:
-                task.shelf.decision = None
                 agenda.at(agenda.now_ms + MINUTE, partial(run.clear, [task]))
             agenda.run()
         return [f"I8: task {task.number} does not end: {task.outcome}" for _, task in open_tasks]
 
-    def _clear_all_a_week_later(self) -> None:
-        agenda, exchange = self.setting.agenda, self.setting.exchange
-        agenda.now_ms += 168 * HOUR
-        exchange.forgot_all_ms = agenda.now_ms - HOUR
-        self.setting.seen["all cleared a week later"] += 1
-        self.setting.chronicle.tell("world", "a week later every key is forgotten, and everything is cleared")
+    def _much_later(self) -> None:
+        """Let weeks pass: keys are forgotten; the ledger may be pruned, or come back from a backup; all is cleared."""
+        agenda, rng, profile = self.setting.agenda, self.setting.rng, self.setting.weather.profile
+        began_ms, ended_ms = START_MS, agenda.now_ms
+        agenda.now_ms += 40 * DAY
+        self.setting.exchange.forgot_all_ms = agenda.now_ms - HOUR
+        self.setting.seen["all cleared weeks later"] += 1
+        self.setting.chronicle.tell("world", "weeks later every key is forgotten, and everything is cleared")
+        for deployment in self.deployments:
+            if rng.random() < profile.prune:
+                deployment.table.prune(agenda.now_ms - 30 * DAY)
+            if rng.random() < profile.restore:
+                said = rng.random() >= profile.restore_unsaid
+                deployment.restore(rng.randint(began_ms, ended_ms), said=said)
         for run in self.runs:
-            run.clear(list(run.tasks))
+            if rng.random() < profile.recreate:
+                run.recreate()
+                run.start()
+            else:
+                run.clear(list(run.tasks))
         agenda.run()
+
+    def _conclude(self) -> list[str]:
+        """
+        Let somebody who knows decide each case that is still open: a right decision ends it (I8).
+
+        What is posted again may be refused, or meet a used-up key; then it is voided, and that ends it.
+        """
+        stuck = []
+        for run in self.runs:
+            for task in list(run.tasks):
+                for _ in task.payments:
+                    stuck += self._decide_until_it_ends(run, task)
+        return stuck
+
+    def _decide_until_it_ends(self, run: DagRun, task: Task) -> list[str]:
+        agenda, chronicle, payment = self.setting.agenda, self.setting.chronicle, task.payment
+        while task.outcome == "OutcomeUnknown" and task.payment is payment:
+            agenda.now_ms += DAY
+            posts, decision = len(chronicle.posts), decide_rightly(task)
+            if decision is None:  # no list shows it, or no ledger
+                return []
+            leave(task, decision)
+            agenda.at(agenda.now_ms + 1000, partial(run.clear, [task]))
+            agenda.run()
+            goes_on = decision["action"] == "repost" and len(chronicle.posts) > posts
+            if task.outcome == "OutcomeUnknown" and task.payment is payment and not goes_on:
+                return [f"I8: {decision['action']}, rightly, does not end it: task {task.number}"]
+        return []
 
 
 def simulate(seed: int, profile: str = "harsh", *, trace: bool = False) -> WorldReport:
     """Run one world and judge it."""
-    crashpoints.install(at_crash_point)
+    failpoints.install(at_failpoint)
     try:
         world = World(seed, PROFILES[profile], tracing=trace)
         stuck = world.run()
     finally:
-        crashpoints.install(None)
+        failpoints.install(None)
     findings = judge(world.setting.chronicle, world.setting.exchange)
     return _report(world, seed, profile, findings, stuck)
 
@@ -189,29 +298,49 @@ def _report(world: World, seed: int, profile: str, findings: Findings, stuck: li
     chronicle, rows = world.setting.chronicle, world.setting.exchange.rows
     tasks: list[Task] = [task for run in world.runs for task in run.tasks]
     ends = Counter(task.outcome for task in tasks)
+    causes: Counter[str] = Counter()
+    asked: set[int] = set()
+    as_forgotten: set[int] = set()
+    failed: set[int] = set()
+    for claim in chronicle.claims:
+        if claim.current and claim.kind == "OutcomeUnknown":
+            forgotten = any(
+                mark.deployment == claim.deployment and mark.kind in {"pruned", "restored, said"}
+                for mark in chronicle.marks
+                if mark.at_ms <= claim.at_ms
+            )
+            if claim.sender.owner not in asked | as_forgotten:
+                causes[("as forgotten: " if forgotten else "") + _cause(claim.text)] += 1
+                (as_forgotten if forgotten else asked).add(claim.sender.owner)
+        if claim.current and claim.kind in {"ParameterMismatch", "WithdrawalRejected", "ConfigurationError"}:
+            failed.add(claim.sender.owner)
     return WorldReport(
         seed=seed,
         profile=profile,
         tries=len(chronicle.tries),
         posts=len(chronicle.posts),
         debits=sum(row.sender is not None for row in rows),
-        identities=len({task.payment.owner for task in tasks}),
-        successes=ends["success"],
-        adopted=sum(task.last is not None and task.last.adopted for task in tasks),
+        identities=len({payment.owner for task in tasks for payment in task.payments}),
+        successes=len({claim.sender.owner for claim in chronicle.claims if claim.current and claim.kind == "success"}),
+        adopted=len({claim.sender.owner for claim in chronicle.claims if claim.adopted}),
         double_payments=findings.double_payments,
         false_receipts=findings.false_receipts,
+        false_nothing_moved=findings.false_nothing_moved,
+        stuck=len(stuck),
+        asked=len(asked),
+        asked_as_forgotten=len(as_forgotten),
+        asked_or_failed=len(failed | asked),
         mismatches=ends["ParameterMismatch"],
         rejected=ends["WithdrawalRejected"],
         voided=ends["Voided"],
         violations=(*findings.violations, *stuck),
-        unknowns=Counter(_cause(task) for task in tasks if task.outcome == "OutcomeUnknown"),
+        unknowns=causes,
         admitted=findings.admitted,
         seen=chronicle.seen,
         trace=tuple(chronicle.trace),
     )
 
 
-def _cause(task: Task) -> str:
-    text = task.last.text if task.last else ""
+def _cause(text: str) -> str:
     reason = text.partition(" was withdrawn: ")[2].partition(". Money may have moved")[0]
     return "".join("n" if c.isdigit() else c for c in reason)[:110]

@@ -1,33 +1,40 @@
-"""A worker's desk: a connection in the environment, a task's context, and a task state store like Airflow's."""
+"""A worker's desk: a connection in the environment, a task's context, and an asset state store like Airflow's."""
 
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pacifica_provider.api.signing import Signer
+from pacifica_provider.assets import WITHDRAWALS
+from pacifica_provider.hooks import task_context
+from pacifica_provider.withdrawals.withdraw import Runtime
+from tests.support.rig import BenchClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import pytest
+    from airflow.providers.common.compat.sdk import Asset
 
     from pacifica_provider.sandbox import Sandbox
 
 CONN_ENV = "AIRFLOW_CONN_PACIFICA_DEFAULT"
 
 
-class FakeTaskState:
+class FakeAssetState:
     """
-    What ``context["task_state_store"]`` is in Airflow 3.3, as far as it is used, holding JSON text.
+    What ``context["asset_state_store"][WITHDRAWALS]`` is in Airflow 3.3, as far as it is used, holding JSON text.
 
     ``error`` is raised by every call, as the channel to the supervisor does when it breaks.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
-        self.retention: dict[str, object] = {}
         self.error: BaseException | None = None
 
     def get(self, key: str, default: object = None) -> object:
@@ -35,13 +42,12 @@ class FakeTaskState:
         self._fail()
         return json.loads(self.values[key]) if key in self.values else default
 
-    def set(self, key: str, value: object, *, retention: object = None) -> None:
+    def set(self, key: str, value: object) -> None:
         """Store a value; ``None`` is refused."""
         self._fail()
         if value is None:
             raise ValueError("Cannot set value as None")
         self.values[key] = json.dumps(value)
-        self.retention[key] = retention
 
     def delete(self, key: str) -> None:
         """Remove a value; no matter if there is none."""
@@ -53,9 +59,23 @@ class FakeTaskState:
             raise self.error
 
 
+class FakeAssetStates:
+    """What ``context["asset_state_store"]`` is: the state of each asset among a task's outlets, by the asset's name."""
+
+    def __init__(self, stores: Mapping[str, FakeAssetState]) -> None:
+        self._stores = stores
+
+    def __getitem__(self, asset: Asset) -> FakeAssetState:
+        return self._stores[asset.name]
+
+
 @dataclass
 class Desk:
-    """One task instance with its connection; change the fields between tries to make the tries differ."""
+    """
+    One task instance with its connection; change the fields between tries to make the tries differ.
+
+    The protocol's sleeping moves its clock and the sandbox's. ``outlets`` are the assets that the task names.
+    """
 
     sandbox: Sandbox
     monkeypatch: pytest.MonkeyPatch
@@ -67,7 +87,14 @@ class Desk:
     clear_number: int = 0
     run_type: object = "scheduled"
     rescheduled_at: datetime | None = None
-    store: FakeTaskState = field(default_factory=FakeTaskState)
+    run_after: datetime | None = None
+    loop: object = None
+    outlets: tuple[Asset, ...] = (WITHDRAWALS,)
+    store: FakeAssetState = field(default_factory=FakeAssetState)
+
+    def __post_init__(self) -> None:
+        self.clock = BenchClock(self.sandbox)
+        self.monkeypatch.setattr(task_context, "runtime", self._runtime)
 
     def connect(self, conn_env: str = CONN_ENV, *, extra: dict[str, Any] | str | None = None, **changes: Any) -> None:
         """Point a connection at the sandbox, with short-lived signatures; ``extra`` is merged, or replaces as text."""
@@ -88,8 +115,16 @@ class Desk:
         return Signer.from_base58(self.sandbox.agent_private_key).public_key
 
     def context(self) -> Any:
-        """Return a context like the one that Airflow hands to ``execute``."""
-        return {
+        """
+        Return a context like the one that Airflow hands to ``execute``.
+
+        Airflow runs each try in a process of its own, so what this process has withdrawn is forgotten.
+        """
+        self.monkeypatch.setattr(task_context, "_withdrawn", set())
+        states = {asset.name: FakeAssetState() for asset in self.outlets}
+        if WITHDRAWALS.name in states:
+            states[WITHDRAWALS.name] = self.store
+        context: dict[str, Any] = {
             "ti": SimpleNamespace(
                 dag_id=self.dag_id,
                 run_id=self.run_id,
@@ -100,11 +135,20 @@ class Desk:
             ),
             "dag_run": SimpleNamespace(
                 clear_number=self.clear_number,
-                run_after=datetime.now(timezone.utc) - timedelta(seconds=1),
+                run_after=self.run_after or datetime.now(timezone.utc) - timedelta(seconds=1),
                 run_type=self.run_type,
             ),
-            "task_state_store": self.store,
         }
+        if states:  # Airflow builds it only for a task that has inlets or outlets
+            context["asset_state_store"] = FakeAssetStates(states)
+        if self.loop is not None:
+            context["loop"] = self.loop
+        return context
+
+    def record(self) -> dict[str, Any]:
+        """Return the one stored record."""
+        (record,) = [json.loads(text) for name, text in self.store.values.items() if name.startswith("withdrawal_")]
+        return dict(record)
 
     def fault(self, kind: str, *, route: str = "withdraw", when: str = "before_commit", **fields: Any) -> None:
         """Inject a fault into the next matching request."""
@@ -117,3 +161,6 @@ class Desk:
     def posts(self) -> list[dict[str, Any]]:
         """Return every withdraw request that the exchange saw."""
         return list(self.sandbox.control("GET", "/ledger")["posts"])
+
+    def _runtime(self, log: Callable[[str], None]) -> Runtime:
+        return Runtime(self.clock.now_ms, self.clock.sleep_s, lambda: uuid.uuid4().hex, lambda: 0.5, log)

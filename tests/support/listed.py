@@ -6,9 +6,9 @@ from dataclasses import replace
 from decimal import Decimal
 
 from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
-from pacifica_provider.withdrawals.candidates import Reading
 from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
-from pacifica_provider.withdrawals.records import Attempt, Record, Row
+from pacifica_provider.withdrawals.matching import Reading, Snapshot
+from pacifica_provider.withdrawals.record import Attempt, Record, Row
 
 IDENTITY = RunIdentity("acc", "pay", "run", "withdraw")
 ORDER = Order("SOL", Decimal("1.5"))
@@ -41,7 +41,7 @@ def settled(
 def reading(*rows: PendingWithdrawal | SettledWithdrawal) -> Reading:
     """Return both lists as read at one time."""
     return Reading(
-        [row for row in rows if isinstance(row, PendingWithdrawal)],
+        Snapshot(T0, T0, 0, [row for row in rows if isinstance(row, PendingWithdrawal)]),
         [row for row in rows if isinstance(row, SettledWithdrawal)],
         FEE,
     )

@@ -12,78 +12,98 @@ import json
 import os
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pacifica_provider.api.client import Endpoints, PacificaClient
 from pacifica_provider.api.signing import Signer
 from pacifica_provider.api.transports import RequestsTransport
-from pacifica_provider.withdrawals.conclusions import RunFacts
 from pacifica_provider.withdrawals.identity import Order, RunIdentity
-from pacifica_provider.withdrawals.intents import StoreUnavailableError
-from pacifica_provider.withdrawals.look import Policy, Surroundings
-from pacifica_provider.withdrawals.submit import Submission
+from pacifica_provider.withdrawals.ledger import (
+    LedgerState,
+    LedgerUnavailableError,
+    decision_entry,
+    withdrawal_entry,
+)
+from pacifica_provider.withdrawals.withdraw import Policy, Runtime, TryContext, withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pacifica_provider.sandbox import Sandbox
-    from pacifica_provider.withdrawals.records import StoredReceipt
+    from pacifica_provider.withdrawals.record import StoredReceipt
 
 _ids = itertools.count(1)
 
 
-class MemoryStore:
+class MemoryLedger:
     """
-    One task instance's store in memory, holding JSON text as Airflow's stores do.
+    A ledger in memory, holding JSON text as Airflow's do.
 
-    ``down`` makes every call fail; ``fail_writes`` the next so many writes.
+    ``down`` makes every call fail; ``fail_writes`` the next so many writes of names that begin with ``fail_on``.
     """
 
     def __init__(self, *, fenced: bool = True) -> None:
         self.fenced = fenced
-        self.entry: str | None = None
-        self.decision: object | None = None
+        self.entries: dict[str, str] = {}
         self.down = False
         self.fail_writes = 0
+        self.fail_on = ""
         self.calls: list[str] = []
 
-    def read(self) -> object | None:
+    def get(self, name: str, /) -> object | None:
         """Return the entry."""
-        self._call("read")
-        return None if self.entry is None else json.loads(self.entry)
+        self._call(f"get {name.partition('_')[0]}")
+        return json.loads(self.entries[name]) if name in self.entries else None
 
-    def write(self, entry: Mapping[str, Any], /) -> None:
+    def set(self, name: str, value: Mapping[str, Any], /) -> None:
         """Write the entry."""
-        self._call("write")
-        if self.fail_writes > 0:
+        self._call(f"set {name.partition('_')[0]}")
+        if self.fail_writes > 0 and name.startswith(self.fail_on):
             self.fail_writes -= 1
-            raise StoreUnavailableError("this write fails")
-        self.entry = json.dumps(entry)
+            raise LedgerUnavailableError("this write fails")
+        self.entries[name] = json.dumps(value)
 
-    def read_decision(self) -> object | None:
-        """Return the decision."""
-        self._call("read_decision")
-        return self.decision
+    def delete(self, name: str, /) -> None:
+        """Remove the entry."""
+        self._call(f"delete {name.partition('_')[0]}")
+        self.entries.pop(name, None)
 
-    def delete_decision(self) -> None:
-        """Remove the decision."""
-        self._call("delete_decision")
-        self.decision = None
+    def names(self) -> list[str]:
+        """Return the name of every entry, as a ledger seen from outside of a task does."""
+        return sorted(self.entries)
 
-    def wipe(self) -> None:
-        """Forget everything, as a clear on Airflow 3.4 does."""
-        self.entry = self.decision = None
+    def lose(self, *prefixes: str) -> None:
+        """
+        Lose the entries whose names begin so, as when somebody deletes them by hand.
+
+        Without a prefix all of them, as a database that came back from an old backup has; then it is born anew.
+        """
+        for name in [name for name in self.entries if name.startswith(prefixes or "")]:
+            del self.entries[name]
+
+    def be_born(self, at_ms: int) -> None:
+        """Let the ledger be complete since this time."""
+        LedgerState(at_ms).write(self)
 
     def record(self) -> dict[str, Any]:
         """Return the one stored record, as JSON."""
-        assert self.entry is not None
-        (record,) = json.loads(self.entry)["records"].values()
+        (record,) = [json.loads(text) for name, text in self.entries.items() if name.startswith("withdrawal_")]
         return dict(record)
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
         if self.down:
-            raise StoreUnavailableError("the store is down")
+            raise LedgerUnavailableError("the ledger is down")
+
+
+def bound_decision(record: Mapping[str, Any], action: str, /, **fields: Any) -> dict[str, Any]:
+    """Return a decision on a record as it stands; ``fields`` name the row or rows, or make it another decision."""
+    bound: dict[str, dict[str, Any]] = {
+        "adopt": {"fingerprint": record.get("fingerprint")},
+        "repost": {"fingerprint": record.get("fingerprint"), "attempts": len(record.get("attempts", ())), "rows": []},
+        "void": {},
+    }
+    return {"key": record["key"], "action": action, "by": "ana", "why": "looked", **bound[action], **fields}
 
 
 class BenchClock:
@@ -118,18 +138,20 @@ class Rig:
     dag_id: str = "pay"
     run_id: str = "scheduled__2026-11-23"
     task_id: str = "withdraw"
-    mapped: bool = False
+    adoption: Literal["window", "never", "amount"] = "window"
+    instance: str | None = "-1"
     try_number: int = 0
     clear_number: int = 0
     timeout_s: float = 2.0
     window_ms: int = 10_000
     policy: Policy = field(default_factory=Policy)
-    store: MemoryStore = field(default_factory=MemoryStore)
+    store: MemoryLedger = field(default_factory=MemoryLedger)
     base_url: str = ""
     account: str = ""
     private_key: str = field(default="", repr=False)
     ca_file: str | None = None
     unlock_error: Exception | None = None
+    jitter: Callable[[], float] = lambda: 0.5
     logs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -164,48 +186,65 @@ class Rig:
             raise self.unlock_error
         return self.client(Signer.from_base58(self.private_key))
 
-    def submission(self, sleep_s: Callable[[float], None] | None = None) -> Submission:
-        """Build the next try without running it."""
+    def try_once(self, sleep_s: Callable[[float], None] | None = None) -> StoredReceipt:
+        """Run one try of the task; ``sleep_s`` stands in for the clock's."""
         self.try_number += 1
-        return Submission(
-            run=RunFacts(
-                never_ran_before=self.try_number == 1 and self.clear_number == 0,
+        return withdraw(
+            self.identity,
+            Order.parse(self.symbol, self.amount),
+            self.base_url,
+            context=TryContext(
+                first_try=self.try_number == 1 and self.clear_number == 0,
                 run_after_ms=self.run_after_ms,
-                mapped=self.mapped,
-                case_command="python -m pacifica_provider.case --dag-id pay",
-                cleared=self.clear_number > 0,
+                adoption=self.adoption,
+                instance=self.instance,
+                case_command="python -m pacifica_provider.cli case --dag-id pay",
             ),
-            store=self.store,
-            reader=self.client(),
-            unlock=self.unlock,
+            ledger=self.store,
+            exchange=self.client(),
+            make_signer=self.unlock,
             policy=self.policy,
-            around=Surroundings(
+            runtime=Runtime(
                 now_ms=self.clock.now_ms,
                 sleep_s=sleep_s or self.clock.sleep_s,
                 new_id=lambda: f"write-{os.getpid()}-{next(_ids)}",
-                jitter=lambda: 0.5,
+                jitter=self.jitter,
                 log=self.logs.append,
             ),
         )
 
-    def try_once(self, sleep_s: Callable[[float], None] | None = None) -> StoredReceipt:
-        """Run one try of the task; ``sleep_s`` stands in for the clock's."""
-        return self.submission(sleep_s).run(self.identity, Order.parse(self.symbol, self.amount), self.base_url)
-
     def clear(self) -> None:
-        """Clear the task as Airflow 3.3 does: the record stays."""
+        """Clear the task; the ledger keeps its record."""
         self.clear_number += 1
 
     def sibling(self, **changes: Any) -> Rig:
-        """Return another task instance on the same exchange, with a store of its own."""
-        fresh: dict[str, Any] = {"store": MemoryStore(fenced=self.store.fenced), "try_number": 0}
+        """Return another task on the same exchange, in a deployment of its own unless it is given this one's ledger."""
+        fresh: dict[str, Any] = {"store": MemoryLedger(fenced=self.store.fenced), "try_number": 0}
         other = replace(self, **{**fresh, **changes})
         other.clock = self.clock
         return other
 
-    def decide(self, action: str, **fields: Any) -> None:
-        """Leave a person's decision in the store."""
-        self.store.decision = {"key": self.key, "action": action, "by": "ana", "why": "looked", **fields}
+    def decide(self, action: str, /, **fields: Any) -> None:
+        """
+        Leave a person's decision in the ledger, bound to the record as it stands.
+
+        A row to adopt is named by its ``batch_nonce``; the rest of it is as it is listed now.
+        """
+        identity = self.identity
+        names = (identity.dag_id, identity.run_id, identity.task_id, identity.withdrawal_ref)
+        record = json.loads(self.store.entries.get(withdrawal_entry(*names), "{}"))
+        if action == "adopt" and "created_at_ms" not in fields:
+            fields |= self.named(fields["batch_nonce"])
+        self.store.set(decision_entry(*names), bound_decision({"key": self.key, **record}, action, **fields))
+
+    def named(self, batch_nonce: int) -> dict[str, Any]:
+        """Return what an adoption names of a row: its time and amount, as the exchange lists it now."""
+        reader = self.client()
+        rows = {row.batch_nonce: (row.created_at_ms, row.amount) for row in reader.withdrawal_history().rows}
+        pending = reader.pending_withdrawals().rows
+        rows |= {row.batch_nonce: (row.created_at_ms, row.amount_requested) for row in pending}
+        created_at_ms, amount = rows[batch_nonce]
+        return {"batch_nonce": batch_nonce, "created_at_ms": created_at_ms, "amount": str(amount)}
 
     def fault(self, kind: str, *, route: str = "withdraw", when: str = "before_commit", **fields: Any) -> None:
         """Inject a fault into the next matching request."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pacifica_provider.hooks.stores import ENTRY_KEY
+from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.withdrawals.identity import RunIdentity
+from pacifica_provider.withdrawals.ledger import decision_entry, withdrawal_entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,13 +118,21 @@ class Run:
         """Return the log of a try, the last unless named."""
         return self.airflow.task_log(*self.task, try_number or self.tries(map_index), map_index)
 
-    def entry(self, map_index: int = -1) -> Any:
-        """Return what Airflow's store holds for the task."""
-        return self.airflow.task_state(*self.task, ENTRY_KEY, map_index)
+    def record(self, reference: str | None = None) -> Any:
+        """Return what the ledger holds of the withdrawal, None if nothing."""
+        return self.airflow.asset_state(WITHDRAWALS.name, withdrawal_entry(*self.task, reference))
 
-    def wipe(self, map_index: int = -1) -> None:
-        """Empty the task's store, as a clear on Airflow 3.4 does."""
-        self.airflow.delete_task_state(*self.task, ENTRY_KEY, map_index)
+    def decision(self, reference: str | None = None) -> Any:
+        """Return the decision that waits, None if there is none."""
+        return self.airflow.asset_state(WITHDRAWALS.name, decision_entry(*self.task, reference))
+
+    def decide(self, decision: object, reference: str | None = None) -> None:
+        """Leave a decision through Airflow's REST API, as a person without a shell does."""
+        self.airflow.put_asset_state(WITHDRAWALS.name, decision_entry(*self.task, reference), decision)
+
+    def lose_record(self, reference: str | None = None) -> None:
+        """Lose the record, but not what the ledger knows of the task."""
+        self.airflow.delete_asset_state(WITHDRAWALS.name, withdrawal_entry(*self.task, reference))
 
     def wait_struck(self) -> None:
         """Wait until the planned accident has befallen the task."""

@@ -28,32 +28,42 @@ def test_a_task_cleared_after_its_receipt_posts_nothing(stage: Stage) -> None:
     assert run.only_debit()["batch_nonce"] == first["batch_nonce"]
 
 
-def test_a_task_cleared_with_its_store_wiped_is_unknown_with_its_own_row(stage: Stage) -> None:
-    """Airflow 3.4's default clear (F54): what the lists show is told to a person, and nothing is posted."""
+def test_a_lost_record_is_unknown_with_its_own_row(stage: Stage) -> None:
+    """What the lists show is told to a person, and nothing is posted (F47, F54)."""
     run = stage.run("pay", stage.payer())
     assert run.wait() == "success"
     seen = run.payer.posts()
-    run.wipe()
+    run.lose_record()
 
     assert run.again() == "failed"
 
-    record = run.entry()["records"][run.key()]
+    record = run.record()
     assert (record["state"], record["maybe_sent"]) == ("unknown", True)
-    assert [row["batch_nonce"] for row in record["candidates"]] == [run.only_debit()["batch_nonce"]]
+    assert f"batch_nonce {run.only_debit()['batch_nonce']}, amount 1.25" in run.log()
     assert run.payer.posts() == seen
     assert run.key() in run.log()
 
 
-def test_a_wiped_store_and_empty_lists_post_under_the_same_key(stage: Stage) -> None:
-    """Killed before anything was sent, then wiped (F47, F54): the lists show nothing, so it is posted, once."""
-    run = stage.run("pay_once", stage.payer(), accident=accident("after_marker"))
+def test_a_task_that_never_ran_in_a_cleared_run_pays(stage: Stage) -> None:
+    """Another task of the run failed and was cleared, which Airflow counts for the whole run (F96)."""
+    run = stage.run("pay_beside", stage.payer())
     assert run.wait() == "failed"
-    run.wipe()
+    assert run.payer.posts() == []
 
-    assert run.again() == "success"
+    assert run.again(["first", "withdraw"]) == "success"
 
     assert run.only_debit()["idempotency_key"] == run.key()
     assert run.receipt()["adopted"] is False
+
+
+def test_a_reference_that_drifts_between_tries_pays_once(stage: Stage) -> None:
+    """The first try is killed after its POST, the second renders another reference (F101): mismatch, nothing sent."""
+    run = stage.run("pay_drifting_ref", stage.payer(), accident=accident("after_post"))
+
+    assert run.wait() == "failed"
+
+    assert "A task withdraws under one reference for ever" in run.log()
+    assert (run.tries(), len(run.payer.posts()), len(run.payer.debits())) == (2, 1, 1)
 
 
 def test_a_template_that_drifts_between_tries_is_refused(stage: Stage) -> None:
@@ -63,7 +73,7 @@ def test_a_template_that_drifts_between_tries_is_refused(stage: Stage) -> None:
     assert run.wait() == "failed"
 
     log = run.log()
-    recorded = run.entry()["records"][run.key()]["order"]["amount"]
+    recorded = run.record()["order"]["amount"]
     assert "ParameterMismatch" in log
     assert f"already recorded a withdrawal of {recorded} SOL" in log
     assert (run.tries(), len(run.payer.posts())) == (2, 1)
@@ -83,17 +93,20 @@ def test_a_dag_edited_after_its_receipt_and_cleared_is_a_mismatch(stage: Stage) 
     assert (run.only_debit()["amount"], len(run.payer.posts())) == ("3.25000000", 1)
 
 
-def test_a_run_deleted_and_made_again_under_its_id_is_unknown(stage: Stage) -> None:
-    """The record went with the run (F66): while the exchange remembers the key, its 409 stops the second payment."""
-    run = stage.run("pay", stage.payer())
-    assert run.wait() == "success"
-    stage.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
+def test_a_run_deleted_and_made_again_under_its_id_pays_nothing(stage: Stage) -> None:
+    """The ledger outlives the run (F66): the same receipt comes back, although the exchange has forgotten the key."""
+    with stage.own_exchange() as payer:
+        run = stage.run("pay", payer)
+        assert run.wait() == "success"
+        first = run.receipt()
+        stage.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
+        payer.exchange.control("POST", "/forget_keys")
 
-    again = stage.run("pay", run.payer, run_id=run.run_id)
+        again = stage.run("pay", payer, run_id=run.run_id)
 
-    assert again.wait() == "failed"
-    assert "already knew this idempotency key at the first request" in again.log()
-    assert again.only_debit()["idempotency_key"] == again.key()
+        assert again.wait() == "success"
+        assert again.receipt() == first
+        assert (len(payer.posts()), len(payer.debits())) == (1, 1)
 
 
 def test_a_connection_that_points_to_another_account_at_the_retry_is_refused(stage: Stage) -> None:
@@ -105,7 +118,7 @@ def test_a_connection_that_points_to_another_account_at_the_retry_is_refused(sta
     stage.repoint(run.payer.conn_id, other)
 
     assert run.again() == "failed"
-    assert "already holds the record of another withdrawal" in run.log()
+    assert f"now the task asks for 1.25 SOL for account {other.account}" in run.log()
     assert other.posts() == []
     assert len(run.payer.posts()) == 1
 

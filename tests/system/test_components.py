@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.system.runs import Run, accident
+from tests.system.runs import WAIT_S, Run, accident
 
 if TYPE_CHECKING:
     from tests.system.stage import Stage
@@ -24,7 +24,7 @@ def outage(stage: Stage) -> dict[str, tuple[Run, int]]:
     """Return two runs that lost the execution API at a point each, and the debits there were while it was away."""
     runs = {
         point: stage.run("pay", stage.payer(expiry_window_ms=ROOMY_MS), accident=accident(point, "freeze"))
-        for point in ("after_marker", "after_post")
+        for point in ("before_record", "after_post")
     }
     for run in runs.values():
         run.wait_struck()
@@ -47,7 +47,7 @@ def check_paid_once(run: Run) -> None:
 
 def test_a_store_that_is_down_before_the_attempt_stops_the_post(outage: dict[str, tuple[Run, int]]) -> None:
     """While the execution API was away nothing was sent (F44); once it is back, the withdrawal is made, once."""
-    run, meanwhile = outage["after_marker"]
+    run, meanwhile = outage["before_record"]
 
     check_paid_once(run)
     assert meanwhile == 0
@@ -81,20 +81,20 @@ def test_a_trigger_that_ran_in_two_triggerers_ends_its_task_once(stage: Stage) -
     with stage.own_exchange() as payer:
         run = stage.run("pay_drifting", payer)
         run.wait_task("deferred")
-        stage.airflow.wait_until(lambda: sockets(run) == 1, 60, "the trigger to listen")
+        stage.airflow.wait_until(lambda: sockets(run) == 1, WAIT_S, "the trigger to listen")
         standing = [psutil.Process(pid) for pid in stage.airflow.pids("triggerer")]
         try:
             for process in standing:
                 process.send_signal(signal.SIGSTOP)
             stage.airflow.start("triggerer-2")
-            stage.airflow.wait_until(lambda: sockets(run) == 2, 90, "the second triggerer to take the trigger over")
+            stage.airflow.wait_until(lambda: sockets(run) == 2, WAIT_S, "the second triggerer to take the trigger over")
             payer.settle()
             check_paid_once(run)
             first = run.receipt()
         finally:
             for process in standing:
                 process.send_signal(signal.SIGCONT)
-        stage.airflow.wait_until(lambda: sockets(run) == 0, 60, "both triggerers to have done with it")
+        stage.airflow.wait_until(lambda: sockets(run) == 0, WAIT_S, "both triggerers to have done with it")
         stage.airflow.kill("triggerer-2", signal.SIGTERM, tree=True)
 
         assert run.airflow.wait_run(run.dag_id, run.run_id) == "success"

@@ -14,6 +14,7 @@ import pytest
 from dev import processes
 from dev.airflow_rest import RestRefused
 from dev.airflow_settings import Settings
+from pacifica_provider.assets import WITHDRAWALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,20 +119,18 @@ def test_a_killed_triggerer_is_replaced(airflow: LocalAirflow) -> None:
     assert not set(before) & set(airflow.pids("triggerer"))
 
 
-def test_task_state_can_be_planted_and_taken_away(airflow: LocalAirflow) -> None:
-    """What a task would find in its store is written, read and deleted from outside."""
+def test_asset_state_can_be_planted_and_taken_away(airflow: LocalAirflow) -> None:
+    """What a task would find in an asset's state is written, read and deleted from outside."""
     if airflow.rest("GET", "/version")["version"] < "3.3":
-        pytest.skip("the task state store came with Airflow 3.3")
-    run_id = airflow.trigger("harness")
-    airflow.wait_run("harness", run_id)
-    task = ("harness", run_id, "amount", "withdrawal/1")
+        pytest.skip("the asset state store came with Airflow 3.3")
+    entry = (WITHDRAWALS.name, "planted")
 
-    airflow.put_task_state(*task, {"amount": "1.50"})
-    planted = airflow.task_state(*task)
-    airflow.delete_task_state(*task)
+    airflow.put_asset_state(*entry, {"amount": "1.50"})
+    planted = airflow.asset_state(*entry)
+    airflow.delete_asset_state(*entry)
 
     assert planted == {"amount": "1.50"}
-    assert airflow.task_state(*task) is None
+    assert airflow.asset_state(*entry) is None
 
 
 def test_what_airflow_refuses_is_raised_with_its_status(airflow: LocalAirflow) -> None:

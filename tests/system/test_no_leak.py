@@ -98,7 +98,7 @@ def test_no_key_and_no_signature_is_in_the_database_or_any_log(stage: Stage) -> 
     # What was searched is what was meant to be searched.
     assert stored["connection"] >= len(stage.payers) - 1
     assert min(
-        stored[table] for table in ("task_state_store", "xcom", "task_instance", "rendered_task_instance_fields")
+        stored[table] for table in ("asset_state_store", "xcom", "task_instance", "rendered_task_instance_fields")
     )
     assert any("posting, attempt 1" in text for _, text in lines)
     assert sum("a signature of" in what for what in secrets.values()) > len(stage.payers) / 2

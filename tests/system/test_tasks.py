@@ -21,24 +21,48 @@ def order(reference: str, amount: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_mapping_re_ordered_and_grown_pays_only_what_is_new(stage: Stage) -> None:
-    """After a clear, days later, the references have other indices (F61, F62): what moved asks, what is new pays."""
+def test_a_mapping_re_ordered_and_appended_to_pays_only_what_is_new(stage: Stage) -> None:
+    """After a clear, with every key forgotten, the references have other indices (F61, F62, F85)."""
     with stage.own_exchange() as payer:
         a, b, c, d = (order(name, f"{number}.5") for number, name in enumerate("abcd", 1))
         run = stage.run("pay_mapped", payer, orders=[a, b, c], cleared_orders=[c, b, a, d])
         assert run.wait() == "success"
-        before = payer.debits()
+        paid = {run.receipt(map_index=index)["idempotency_key"]: index for index in range(3)}
         payer.exchange.control("POST", "/forget_keys")
+
+        assert run.again(["orders", "withdraw"]) == "success"
+
+        receipts = [run.receipt(map_index=index) for index in range(4)]
+        assert [each["idempotency_key"] for each in receipts] == [run.key(name) for name in "cbad"]
+        assert set(paid) == {run.key(name) for name in "abc"}
+        assert sorted(each["idempotency_key"] for each in payer.debits()) == sorted(run.key(name) for name in "abcd")
+
+
+@pytest.mark.slow
+def test_a_new_reference_at_an_index_that_has_paid_is_refused(stage: Stage) -> None:
+    """The list grew at its head (F85, F101): the new one is refused, and says to append; the others keep theirs."""
+    with stage.own_exchange() as payer:
+        a, b, new = order("a", "1.5"), order("b", "2.5"), order("new", "3.5")
+        run = stage.run("pay_mapped", payer, orders=[a, b], cleared_orders=[new, a, b])
+        assert run.wait() == "success"
 
         assert run.again(["orders", "withdraw"]) == "failed"
 
         tasks = stage.airflow.task_instances(run.dag_id, run.run_id)
         states = {each["map_index"]: each["state"] for each in tasks if each["task_id"] == "withdraw"}
-        keys = [each["idempotency_key"] for each in payer.debits()]
-        assert sorted(each["idempotency_key"] for each in before) == sorted(run.key(name) for name in "abc")
-        assert states == {0: "failed", 1: "success", 2: "failed", 3: "success"}
-        assert sorted(keys) == sorted(run.key(name) for name in "abcd")
-        assert all("UNKNOWN" in run.log(map_index=index) for index in (0, 2))
+        assert states == {0: "failed", 1: "success", 2: "success"}
+        assert "append to it" in run.log(map_index=0)
+        assert len(payer.debits()) == 2
+
+
+def test_a_task_without_the_ledger_s_outlet_sends_nothing(stage: Stage) -> None:
+    """In a ``@task`` the outlet is the author's to write: refused at once, with the line to add."""
+    run = stage.run("pay_without_outlet", stage.payer())
+
+    assert run.wait() == "failed"
+
+    assert "@task(outlets=[WITHDRAWALS])" in run.log()
+    assert (run.tries(), run.payer.posts()) == (1, [])
 
 
 def test_a_mapped_task_without_a_reference_sends_nothing(stage: Stage) -> None:

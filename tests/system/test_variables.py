@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pacifica_provider.hooks.stores import variable_name
+from pacifica_provider.hooks.ledgers import VARIABLE_PREFIX
+from pacifica_provider.withdrawals.ledger import withdrawal_entry
 from tests.system.runs import Run, accident
 
 if TYPE_CHECKING:
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.side_by_side,
     pytest.mark.skipif(
-        metadata.version("apache-airflow-core") >= "3.3", reason="from 3.3 on the record is in the task state store"
+        metadata.version("apache-airflow-core") >= "3.3", reason="from 3.3 on the ledger is the state of an asset"
     ),
 ]
-COMMAND = re.compile(r"python -m pacifica_provider\.case --dag-id \S+ --run-id \S+ --task-id \w+")
+COMMAND = re.compile(r"python -m pacifica_provider\.cli case --dag-id \S+ --run-id \S+ --task-id \w+")
 
 
 def variable(run: Run) -> str:
     """Return the path of the Variable that holds the run's record."""
-    return f"/variables/{variable_name(*run.task, -1)}"
+    return f"/variables/{VARIABLE_PREFIX}{withdrawal_entry(*run.task, None)}"
 
 
 def check_paid_once(run: Run, *, adopted: bool, posts: int) -> None:

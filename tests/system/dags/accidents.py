@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pacifica_provider.withdrawals import crashpoints
+from pacifica_provider.withdrawals import failpoints
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,13 +22,13 @@ def plan(context: Mapping[str, Any]) -> None:
     Install what the run's conf asks for: ``{"accident": {"point": "after_post", "kind": "kill", "try": 1}}``.
 
     kill and term signal the task's own process, supervisor the one that watches over it; freeze waits at the point,
-    once, until ``thaw`` is called for this task.
+    once, until ``thaw`` is called for this task; timeout lets the task's execution_timeout end two seconds later.
     """
     accident = context["dag_run"].conf.get("accident") or {}
     if context["ti"].try_number == accident.get("try", 1) and "point" in accident:
-        crashpoints.install(partial(_strike, accident, signs(context["ti"].run_id)))
+        failpoints.install(partial(_strike, accident, signs(context["ti"].run_id)))
     else:
-        crashpoints.install(None)
+        failpoints.install(None)
 
 
 def signs(run_id: str) -> Path:
@@ -41,13 +41,15 @@ def signs(run_id: str) -> Path:
 def _strike(accident: Mapping[str, Any], folder: Path, point: str) -> None:
     if point != accident["point"]:
         return
-    crashpoints.install(None)
+    failpoints.install(None)
     (folder / "reached").write_text(f"{os.getpid()} {os.getppid()}")
     kind = accident["kind"]
     if kind == "freeze":
         deadline = time.monotonic() + LONGEST_FREEZE_S
         while not (folder / "thaw").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+    elif kind == "timeout":
+        signal.setitimer(signal.ITIMER_REAL, 2)  # the timer that Airflow itself has set for it
     elif kind == "supervisor":
         os.kill(os.getppid(), signal.SIGKILL)
     else:

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.sdk import DAG, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 
+from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.hooks.pacifica import PacificaHook
 from tests.system.dags import accidents
 from tests.system.dags.parts import ORDER, RETRYING, Pay, Wait
@@ -69,14 +71,14 @@ with DAG("pay_many", schedule=None, **MANY):
 
 with DAG("pay_by_hook", schedule=None, **MANY):
 
-    @task
+    @task(outlets=[WITHDRAWALS])
     def by_context(**context: Any) -> dict[str, Any]:
         """Withdraw with the context that Airflow hands over."""
         accidents.plan(context)
         conf = context["dag_run"].conf
         return PacificaHook(conf["conn"]).withdraw_spot_asset("SOL", conf["amount"], context=context)
 
-    @task
+    @task(outlets=[WITHDRAWALS])
     def by_current_context(dag_run: Any = None) -> list[dict[str, Any]]:
         """Withdraw twice in one task, told apart by reference."""
         hook = PacificaHook(dag_run.conf["conn"])
@@ -89,6 +91,29 @@ with DAG("pay_by_hook", schedule=None, **MANY):
 
     by_context()
     by_current_context()
+
+with DAG("pay_drifting_ref", schedule=None, **MANY):
+    Pay(task_id="withdraw", withdrawal_ref="daily-{{ macros.datetime.now().isoformat() }}", **ORDER)
+
+with DAG("pay_beside", schedule=None, **MANY):
+    # Another task of the run fails, is cleared, and only then may the withdrawal begin.
+    @task
+    def first(ti: Any = None) -> None:
+        """Fail until cleared."""
+        if ti.try_number == 1:
+            raise AirflowFailException
+
+    first() >> Pay(task_id="withdraw", **ORDER)
+
+with DAG("pay_without_outlet", schedule=None, **MANY):
+
+    @task
+    def withdraw(**context: Any) -> dict[str, Any]:
+        """Withdraw without the outlet that keeps the ledger."""
+        conf = context["dag_run"].conf
+        return PacificaHook(conf["conn"]).withdraw_spot_asset("SOL", conf["amount"], context=context)
+
+    withdraw()
 
 for name in ("again", "changed", "new", "allowed"):  # a DAG each, as Airflow runs one backfill of a DAG at a time
     with DAG(f"pay_daily_{name}", schedule="@daily", start_date=ANY, catchup=False, default_args=RETRYING):

@@ -138,7 +138,7 @@ def test_the_hook_s_widgets_carry_choices_and_bounds() -> None:
     optional, bounds = widgets["expiry_window_ms"].validators
 
     assert choices.values == (["mainnet", "testnet", "custom"],)
-    assert bounds.values == (1000, 200_000)
+    assert bounds.values == (1000, 30_000)
     assert type(optional).__name__ == "Optional"
 
 

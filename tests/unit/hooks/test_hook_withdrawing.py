@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+from datetime import datetime, timezone
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset
 
 from pacifica_provider.exceptions import (
     ConfigurationError,
@@ -16,7 +19,7 @@ from pacifica_provider.exceptions import (
     Unresolved,
 )
 from pacifica_provider.hooks.pacifica import PacificaHook
-from pacifica_provider.hooks.run import TaskRun
+from pacifica_provider.hooks.task_context import TaskRun
 from pacifica_provider.withdrawals.identity import RunIdentity
 
 if TYPE_CHECKING:
@@ -142,17 +145,132 @@ def test_a_context_with_an_empty_name_is_refused(desk: Desk, name: str) -> None:
     assert desk.posts() == []
 
 
-@pytest.mark.parametrize("index", [0, 7])
-def test_a_mapped_task_needs_a_reference(desk: Desk, index: int) -> None:
-    """The map index is no identity: without a reference nothing is sent, with one it goes (F61, F62)."""
-    desk.map_index = index
-    with pytest.raises(ConfigurationError, match="mapped withdrawal needs a withdrawal_ref"):
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"map_index": 0}, "mapped withdrawal needs a withdrawal_ref"),
+        ({"map_index": 7}, "mapped withdrawal needs a withdrawal_ref"),
+        ({"loop": SimpleNamespace(index=0)}, "withdrawal in a loop needs a withdrawal_ref"),
+    ],
+)
+def test_a_repeated_task_needs_a_reference(desk: Desk, changes: dict[str, Any], says: str) -> None:
+    """Neither map index nor iteration is an identity: without a reference nothing is sent (F61, F62, F100)."""
+    for name, value in changes.items():
+        setattr(desk, name, value)
+    with pytest.raises(ConfigurationError, match=says):
         withdraw(desk)
     refused = len(desk.posts())
     receipt = withdraw(desk, withdrawal_ref="sweep-SOL")
 
     assert refused == 0
     assert receipt["idempotency_key"] == desk.debits()[0]["idempotency_key"]
+
+
+@pytest.mark.parametrize("reference", ["", " ", "None"])
+def test_a_reference_from_a_value_that_is_not_there_is_refused(desk: Desk, reference: str) -> None:
+    """A template renders a missing XCom to "None" (F102)."""
+    with pytest.raises(ConfigurationError, match="not blank and not 'None'"):
+        withdraw(desk, withdrawal_ref=reference)
+
+    assert desk.posts() == []
+
+
+def test_without_the_outlet_nothing_is_sent(desk: Desk) -> None:
+    """The error says which line to add to the ``@task``, and no retry helps (5.2)."""
+    for outlets in ((), (Asset("other"),)):
+        desk.outlets = outlets
+        with pytest.raises(ConfigurationError, match=r"Write @task\(outlets=\[WITHDRAWALS\]\)") as caught:
+            withdraw(desk)
+        assert isinstance(caught.value, AirflowFailException)
+        assert "from pacifica_provider.assets import WITHDRAWALS" in str(caught.value)
+
+    assert desk.posts() == []
+
+
+@pytest.mark.parametrize("broken", ["connection", "amount", "reference", "backfill"])
+def test_a_run_whose_first_try_was_refused_pays_at_the_next(desk: Desk, broken: str) -> None:
+    """The ledger is born with the first try of all, however it ends: else the next one would have to ask (F96)."""
+    words: dict[str, Any] = {}
+    if broken == "connection":
+        desk.connect(extra={"environment": "nowhere"})
+    elif broken == "backfill":
+        desk.run_type = "backfill"
+    else:
+        words = {"amount": "{{ amount }}"} if broken == "amount" else {"withdrawal_ref": "None"}
+    desk.run_after = datetime.now(timezone.utc)
+    with pytest.raises(ConfigurationError):
+        withdraw(desk, **words)
+    born = list(desk.store.values)
+    desk.connect()
+    desk.try_number, desk.clear_number, desk.run_type = 2, 1, "scheduled"
+    receipt = withdraw(desk)
+
+    assert born == ["ledger"]
+    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+
+
+def test_a_second_call_in_one_try_needs_a_reference_of_its_own(desk: Desk) -> None:
+    """It would get the first one's receipt, and one payment would be missing (F103)."""
+    context = desk.context()
+    hook = PacificaHook()
+    first = hook.withdraw_spot_asset("SOL", "1", context=context)
+    with pytest.raises(
+        ConfigurationError, match=r"already withdrawn under the withdrawal_ref None.*This call sent"
+    ) as caught:
+        hook.withdraw_spot_asset("SOL", "1", context=context)
+    second = hook.withdraw_spot_asset("SOL", "1", context=context, withdrawal_ref="second")
+    with pytest.raises(ConfigurationError, match="withdrawal_ref 'second'"):
+        PacificaHook().withdraw_spot_asset("SOL", "1", context=context, withdrawal_ref="second")
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert first["batch_nonce"] != second["batch_nonce"]
+    assert len(desk.debits()) == 2
+
+
+def test_a_call_that_failed_may_be_made_again_in_the_same_try(desk: Desk) -> None:
+    """Nothing was withdrawn under its reference: a task may handle the error itself."""
+    context = desk.context()
+    desk.fault("status", route="pending", status=404)
+    with pytest.raises(ConfigurationError):
+        PacificaHook().withdraw_spot_asset("SOL", "1", context=context)
+
+    assert PacificaHook().withdraw_spot_asset("SOL", "1", context=context)["batch_nonce"]
+
+
+def test_a_lost_answer_under_a_reference_is_a_person_s_to_settle(desk: Desk) -> None:
+    """An equal withdrawal of the same ``@task`` may be the row in view; without a reference there is none (F94)."""
+    desk.fault("reset", when="after_commit")
+    adopted = withdraw(desk)
+    desk.fault("reset", when="after_commit")
+    with pytest.raises(OutcomeUnknown, match="another withdrawal of the same task may be equal"):
+        withdraw(desk, amount="2", withdrawal_ref="a")
+
+    assert adopted["adopted"]
+
+
+def test_the_operator_s_task_has_one_reference_for_ever(desk: Desk) -> None:
+    """Through the hook a task may withdraw under several; through the operator it may not (F101)."""
+    words: dict[str, Any] = {"allow_backfill": False, "tag_amount": False}
+    hook = PacificaHook()
+    hook.withdraw_for_operator("SOL", "1", desk.context(), "daily-1", **words)
+    with pytest.raises(ParameterMismatch, match="under the withdrawal_ref 'daily-1'") as caught:
+        hook.withdraw_for_operator("SOL", "1", desk.context(), "daily-2", **words)
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert len(desk.posts()) == 1
+
+
+def test_a_tagged_amount_is_a_little_less_and_settles_itself(desk: Desk) -> None:
+    """Its answer lost, under a reference: it is recognised by its amount alone (5.3)."""
+    desk.fault("reset", when="after_commit")
+    desk.map_index = 0
+    receipt = PacificaHook().withdraw_for_operator(
+        "SOL", "1", desk.context(), "a", allow_backfill=False, tag_amount=True
+    )
+
+    assert receipt["adopted"]
+    assert Decimal("0.9999") < Decimal(receipt["requested_amount"]) < 1
+    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
 
 
 def test_the_map_index_is_not_in_the_key(desk: Desk) -> None:
@@ -181,12 +299,13 @@ def test_a_recorded_receipt_is_read_without_the_exchange(desk: Desk) -> None:
     desk.connect(host="http://127.0.0.1:1")
     nonce = receipt["batch_nonce"]
 
-    assert receipt == PacificaHook().recorded_receipt(desk.context(), "SOL", nonce)
-    with pytest.raises(Unresolved, match="cannot be read"):
-        PacificaHook().recorded_receipt(desk.context(), "SOL", nonce + 1)
+    assert receipt == PacificaHook().recorded_receipt(desk.context(), None, "SOL", nonce)
+    for reference, symbol, other in ((None, "SOL", nonce + 1), (None, "BTC", nonce), ("ref", "SOL", nonce)):
+        with pytest.raises(Unresolved, match="cannot be read"):
+            PacificaHook().recorded_receipt(desk.context(), reference, symbol, other)
     desk.store.error = EOFError()
     with pytest.raises(Unresolved, match="a retry recalls it"):
-        PacificaHook().recorded_receipt(desk.context(), "SOL", nonce)
+        PacificaHook().recorded_receipt(desk.context(), None, "SOL", nonce)
 
 
 def test_the_hook_has_one_withdrawing_method() -> None:
@@ -194,7 +313,7 @@ def test_the_hook_has_one_withdrawing_method() -> None:
     methods = [name for name in vars(PacificaHook) if "withdraw" in name and not name.startswith("_")]
     parameters = inspect.signature(PacificaHook.withdraw_spot_asset).parameters
 
-    assert methods == ["pending_withdrawals", "withdrawal_history", "withdraw_spot_asset"]
+    assert methods == ["pending_withdrawals", "withdrawal_history", "withdraw_spot_asset", "withdraw_for_operator"]
     assert list(parameters) == ["self", "symbol", "amount", "context", "withdrawal_ref", "allow_backfill"]
     assert parameters["context"].default is inspect.Parameter.empty
     assert parameters["context"].kind is inspect.Parameter.KEYWORD_ONLY

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 from datetime import timedelta
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, Asset
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias
+from airflow.sdk import DAG, task_group
 
+from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.exceptions import (
     ConfigurationError,
     OutcomeUnknown,
@@ -46,8 +50,11 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "wait_for_settlement": False,
         "deferrable": False,
         "poll_interval": 30,
-        "settlement_timeout": timedelta(hours=24),
+        "settlement_timeout": timedelta(hours=72),
         "allow_backfill": False,
+        "tag_amount": False,
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
     }
     assert {value.kind for value in own.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -91,7 +98,6 @@ def test_each_reference_of_a_run_is_a_withdrawal(desk: Desk) -> None:
     receipts = []
     for index, reference in enumerate(["sweep-SOL", "sweep-rest"]):
         desk.map_index = index
-        desk.store = type(desk.store)()
         receipts.append(operator(withdrawal_ref=reference).execute(desk.context()))
 
     assert len({receipt["idempotency_key"] for receipt in receipts}) == 2
@@ -116,6 +122,7 @@ def test_each_reference_of_a_run_is_a_withdrawal(desk: Desk) -> None:
         {"symbol": None},
         {"withdrawal_ref": ""},
         {"withdrawal_ref": "é"},
+        {"withdrawal_ref": "None"},
         {"withdrawal_ref": 7},
         {"wait_for_settlement": True, "poll_interval": 0},
         {"wait_for_settlement": True, "poll_interval": -1},
@@ -187,7 +194,6 @@ def test_a_409_on_the_first_post_is_unknown_for_ever(desk: Desk) -> None:
 
 def test_an_unreachable_exchange_is_left_to_airflow_s_retries(desk: Desk) -> None:
     """Nothing was sent, so the next try may send (F01)."""
-    desk.monkeypatch.setattr("time.sleep", lambda _: None)
     desk.connect(host="http://127.0.0.1:1")
     with pytest.raises(Unreachable, match="Nothing was sent") as caught:
         operator().execute(desk.context())
@@ -232,12 +238,170 @@ def test_on_kill_only_says_why_it_does_nothing(desk: Desk, capsys: pytest.Captur
     assert receipt == operator().execute(desk.context())
 
 
-def test_the_receipt_goes_into_the_events_of_its_assets(desk: Desk) -> None:
-    """A DAG scheduled on the asset gets the receipt; a task without outlets needs no events."""
-    asset = Asset("pacifica://withdrawals/SOL")
-    event = type("Event", (), {"extra": {}})()
-    context = desk.context()
-    context["outlet_events"] = {asset: event}
-    receipt = operator(outlets=[asset]).execute(context)
+def test_a_reference_that_drifts_between_tries_is_a_mismatch(desk: Desk) -> None:
+    """A task instance withdraws under one reference for ever: a template with a time in it pays once (F101)."""
+    receipt = operator(withdrawal_ref="daily-09:00").execute(desk.context())
+    desk.try_number = 2
+    with pytest.raises(ParameterMismatch, match="must render to the same text at every try"):
+        operator(withdrawal_ref="daily-09:05").execute(desk.context())
 
-    assert event.extra == receipt
+    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+
+
+def test_each_iteration_of_a_loop_has_a_reference_of_its_own(desk: Desk) -> None:
+    """Iterations share every id but their index: with references each pays once, also after a clear (F100)."""
+    receipts = []
+    for try_number in (1, 2):
+        desk.try_number = try_number
+        for index in (0, 1):
+            desk.loop = SimpleNamespace(index=index)
+            receipts.append(operator(withdrawal_ref=f"round-{index}").execute(desk.context()))
+
+    assert receipts[:2] == receipts[2:]
+    assert len(desk.debits()) == 2
+
+
+def test_a_re_ordered_list_pays_nobody_twice(desk: Desk) -> None:
+    """Cleared with its references at other indices, each gets its own receipt; a new one is refused (F62)."""
+    paid = []
+    for references in (["a", "b"], ["b", "a"]):
+        for index, reference in enumerate(references):
+            desk.map_index = index
+            paid.append(operator(withdrawal_ref=reference).execute(desk.context())["batch_nonce"])
+        desk.clear_number = 1
+    desk.map_index = 0
+    with pytest.raises(ParameterMismatch, match="append to it, or start a new run"):
+        operator(withdrawal_ref="c").execute(desk.context())
+
+    assert paid[:2] == paid[:1:-1]
+    assert len(desk.debits()) == 2
+
+
+def test_a_tagged_amount_is_asked_for_by_name(desk: Desk) -> None:
+    """``tag_amount`` takes a little off, the same at every try (5.3)."""
+    receipt = operator(tag_amount=True).execute(desk.context())
+    desk.try_number = 2
+
+    assert Decimal("0.9999") < Decimal(receipt["requested_amount"]) < 1
+    assert receipt == operator(tag_amount=True).execute(desk.context())
+
+
+# -- what the operator adds: the ledger's asset, and retries that come while the key is known
+
+MINE = Asset("mine")
+
+
+def names(task: Any) -> list[str]:
+    """Return the names of a task's outlets."""
+    return [outlet.name for outlet in task.outlets]
+
+
+@pytest.mark.parametrize(
+    ("outlets", "expected"),
+    [
+        ({}, ["pacifica_withdrawals"]),
+        ({"outlets": []}, ["pacifica_withdrawals"]),
+        ({"outlets": [MINE]}, ["mine", "pacifica_withdrawals"]),
+        ({"outlets": MINE}, ["mine", "pacifica_withdrawals"]),
+        ({"outlets": [WITHDRAWALS, MINE]}, ["pacifica_withdrawals", "mine"]),
+        ({"outlets": [AssetAlias("alias")]}, ["alias", "pacifica_withdrawals"]),
+    ],
+)
+@pytest.mark.parametrize("given_by", ["argument", "default_args"])
+@pytest.mark.parametrize("mapped", [False, True], ids=["plain", "mapped"])
+def test_the_ledger_s_asset_is_an_outlet_of_every_withdrawal(
+    outlets: dict[str, Any], expected: list[str], given_by: str, mapped: bool
+) -> None:
+    """Airflow hands a task the state of its outlets only; the author need not think of it, and keeps his own (5.2)."""
+    words = outlets if given_by == "argument" else {}
+    with DAG("pay", schedule=None, default_args=outlets if given_by == "default_args" else {}):
+        if mapped:
+            task: Any = WithdrawSpotAssetOperator.partial(task_id="w", symbol="SOL", **words).expand(amount=["1", "2"])
+            unmapped = task.unmap({"amount": "1"})
+        else:
+            task = unmapped = operator(**words)
+
+    assert names(task) == names(unmapped) == expected
+
+
+def test_a_task_in_a_mapped_group_has_the_outlet_too() -> None:
+    """There the task is made as a plain one, by its arguments."""
+    with DAG("pay", schedule=None) as dag:
+
+        @task_group
+        def each(amount: str) -> None:
+            operator(amount=amount, withdrawal_ref=amount)
+
+        each.expand(amount=["1", "2"])
+
+    assert names(dag.get_task("each.withdraw")) == ["pacifica_withdrawals"]
+
+
+def test_a_subclass_keeps_what_the_operator_adds() -> None:
+    """Mapped or not, and its own ``partial`` is the operator's."""
+
+    class Mine(WithdrawSpotAssetOperator):
+        pass
+
+    with DAG("pay", schedule=None):
+        mapped = Mine.partial(task_id="m", symbol="SOL").expand(amount=["1"])
+        plain = Mine(task_id="p", symbol="SOL", amount="1")
+
+    assert names(mapped) == names(plain) == ["pacifica_withdrawals"]
+    assert (mapped.retries, plain.retries) == (3, 3)
+    with pytest.raises(TypeError, match="partial can only be called on Operator classes"):
+        plain.partial(task_id="q")
+
+
+@pytest.mark.parametrize(
+    ("words", "default_args", "expected"),
+    [
+        ({}, {}, (3, timedelta(minutes=1))),
+        ({"retries": 0}, {}, (0, timedelta(minutes=1))),
+        ({"retries": 7, "retry_delay": timedelta(seconds=5)}, {}, (7, timedelta(seconds=5))),
+        ({}, {"retries": 5, "retry_delay": timedelta(minutes=2)}, (5, timedelta(minutes=2))),
+        ({}, {"retry_delay": timedelta(minutes=4)}, (3, timedelta(minutes=4))),
+        ({"retries": 1}, {"retries": 5}, (1, timedelta(minutes=1))),
+    ],
+)
+@pytest.mark.parametrize("mapped", [False, True], ids=["plain", "mapped"])
+def test_a_retry_comes_while_the_key_is_known(
+    words: dict[str, Any], default_args: dict[str, Any], expected: tuple[int, timedelta], mapped: bool
+) -> None:
+    """Three retries a minute apart, unless arguments or default_args say otherwise (F97)."""
+    with DAG("pay", schedule=None, default_args=default_args):
+        task: Any = (
+            WithdrawSpotAssetOperator.partial(task_id="w", symbol="SOL", **words).expand(amount=["1", "2"])
+            if mapped
+            else operator(**words)
+        )
+
+    assert expected == (task.retries, task.retry_delay)
+
+
+class Events(dict[Any, Any]):
+    """What ``context["outlet_events"]`` is: an event for each asset that is asked for."""
+
+    def __missing__(self, asset: Asset) -> Any:
+        return self.setdefault(asset, SimpleNamespace(extra={}))
+
+
+def test_the_receipt_goes_into_the_events_of_its_assets(desk: Desk) -> None:
+    """Airflow's page of the asset is the book of withdrawals, and so are the author's own assets; an alias has none."""
+    context: Any = {**desk.context(), "outlet_events": Events()}
+    receipt = operator(outlets=[MINE, AssetAlias("alias")]).execute(context)
+
+    assert {asset.name: event.extra for asset, event in context["outlet_events"].items()} == {
+        "mine": receipt,
+        "pacifica_withdrawals": receipt,
+    }
+
+
+def test_the_event_of_a_task_that_waited_tells_the_transaction(desk: Desk) -> None:
+    """What is published after the deferral is the receipt with its proof."""
+    context: Any = {**desk.context(), "outlet_events": Events()}
+    row = {"symbol": "SOL", "batch_nonce": 7, "amount": "1", "transaction_id": "5x", "created_at_ms": 1716200000000}
+    done = operator().execute_complete(context, {"status": "settled", "row": row}, receipt={"batch_nonce": 7})
+
+    assert context["outlet_events"][WITHDRAWALS].extra == done
+    assert done["transaction_id"] == "5x"

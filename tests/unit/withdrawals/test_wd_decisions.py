@@ -1,4 +1,4 @@
-"""A person's decision: read strictly, and applied only where it names what is there."""
+"""A person's decision: read strictly, bound to what was seen, and applied only where that has not changed."""
 
 from __future__ import annotations
 
@@ -10,49 +10,59 @@ from typing import Any
 import pytest
 
 from pacifica_provider.exceptions import ConfigurationError
-from pacifica_provider.withdrawals.decisions import Decision, apply_decision, receipt_of
-from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
-from pacifica_provider.withdrawals.records import Attempt, Record, Row, StoredReceipt
+from pacifica_provider.withdrawals import decisions
+from pacifica_provider.withdrawals.decisions import Decision, StaleDecisionError, apply_decision, to_be_named
+from pacifica_provider.withdrawals.matching import Fit, ListedRow
+from pacifica_provider.withdrawals.record import Attempt, Record, Row, StoredReceipt
+from tests.support.listed import LOST, NET, RECORD, SKEW, T0, WINDOW
 
-IDENTITY = RunIdentity("acc", "pay", "run", "withdraw")
-ORDER = Order("SOL", Decimal("1.5"))
-KEY = IDENTITY.idempotency_key()
-T0, SKEW, WINDOW = 1_000_000, 5_000, 10_000
-LOST = Attempt(T0, WINDOW)
-LATER_MS = T0 + WINDOW + SKEW
-OURS = Row(7, Decimal("1.5"), Decimal("1.499"), T0 + 1_000)
-OTHER = Row(8, Decimal("1.5"), None, T0 + 60_000)
-RECORD = Record(
-    IDENTITY,
-    ORDER,
-    "https://x",
-    fingerprint(IDENTITY, "https://x", ORDER),
-    maybe_sent=False,
-    since_ms=T0,
-    attempts=(LOST,),
-    state="unknown",
-    candidates=(OURS, OTHER),
-    reason="lost",
-)
-ADOPT: dict[str, Any] = {"key": KEY, "action": "adopt", "batch_nonce": 7, "by": "ana", "why": "seen on chain"}
-REPOST: dict[str, Any] = {"key": KEY, "action": "repost", "rows": [7, 8], "by": "ana", "why": "nothing arrived"}
+KEY = RECORD.key
+OURS = Row(7, Decimal("1.5"), NET, T0 + 2_000)
+OTHER = Row(8, Decimal("1.5"), None, T0 + 60_000, "5x")
+UNKNOWN = replace(RECORD, state="unknown", reason="lost")
+ADOPT: dict[str, Any] = {
+    "key": KEY,
+    "action": "adopt",
+    "fingerprint": RECORD.fingerprint,
+    "by": "ana",
+    "why": "seen on chain",
+    "batch_nonce": 7,
+    "created_at_ms": T0 + 2_000,
+    "amount": "1.5",
+}
+REPOST: dict[str, Any] = {
+    "key": KEY,
+    "action": "repost",
+    "fingerprint": RECORD.fingerprint,
+    "by": "ana",
+    "why": "nothing arrived",
+    "attempts": 1,
+    "rows": [7, 8],
+}
 VOID: dict[str, Any] = {"key": KEY, "action": "void", "by": "ana", "why": "paid by hand"}
 
 
-def apply(
-    data: dict[str, Any], *, record: Record = RECORD, rows: tuple[Row, ...] = (OURS, OTHER), now_ms: int = LATER_MS
-) -> Record:
+def listed(*rows: Row, fit: Fit = "exact") -> tuple[ListedRow, ...]:
+    """Return rows as a person is shown them."""
+    return tuple(ListedRow(row, fit, in_window=True) for row in rows)
+
+
+BOTH = listed(OURS, OTHER)
+
+
+def apply(data: dict[str, Any], *, record: Record = UNKNOWN, rows: tuple[ListedRow, ...] = BOTH) -> Record:
     """Return the record as decided."""
-    return apply_decision(record, Decision.from_json(data), rows, now_ms=now_ms, skew_ms=SKEW)
+    return apply_decision(record, Decision.from_json(data), rows, tolerance_ms=SKEW)
 
 
-@pytest.mark.parametrize("data", [ADOPT, REPOST, VOID, {**ADOPT, "outside_window": True}, {**REPOST, "rows": []}])
-def test_a_decision_survives_the_store(data: dict[str, Any]) -> None:
+@pytest.mark.parametrize("data", [ADOPT, REPOST, VOID, {**REPOST, "rows": []}, {**VOID, "decision_id": "mine"}])
+def test_a_decision_survives_the_ledger(data: dict[str, Any]) -> None:
     """As an object or as JSON text, and again after it was stored with its id, it is the same decision."""
     decision = Decision.from_json(data)
 
     assert decision == Decision.from_json(json.dumps(data)) == Decision.from_json(decision.to_json())
     assert decision.decision_id
+    assert set(decision.to_json()) == {*data, "decision_id"}
 
 
 def test_two_decisions_have_two_ids() -> None:
@@ -72,13 +82,28 @@ def test_two_decisions_have_two_ids() -> None:
         ({**VOID, "action": "retry"}, "action is not one of"),
         ({**VOID, "action": None}, "action is not one of"),
         ({**VOID, "action": ["void"]}, "action is not one of"),
-        ({**VOID, "force": True}, "unknown fields"),
-        ({**VOID, "key": None}, "key is missing"),
-        ({**VOID, "by": ""}, "by is missing"),
-        ({**VOID, "why": 7}, "why is missing"),
+        ({**VOID, "force": True}, "void has unknown fields .'force'."),
+        ({**VOID, "rows": []}, "void has unknown fields .'rows'."),
+        ({**ADOPT, "outside_window": True}, "unknown fields"),
+        ({**ADOPT, "rows": [7]}, "unknown fields"),
+        ({name: value for name, value in ADOPT.items() if name != "created_at_ms"}, "adopt lacks .'created_at_ms'."),
+        ({name: value for name, value in REPOST.items() if name != "fingerprint"}, "repost lacks .'fingerprint'."),
+        ({name: value for name, value in VOID.items() if name != "by"}, "void lacks .'by'."),
+        ({**VOID, "key": None}, "key is not text"),
+        ({**VOID, "by": ""}, "by is not text"),
+        ({**VOID, "why": 7}, "why is not text"),
+        ({**VOID, "why": "  "}, "why is not text"),
+        ({**ADOPT, "fingerprint": None}, "fingerprint is not text"),
         ({**ADOPT, "batch_nonce": None}, "not a batch nonce"),
         ({**ADOPT, "batch_nonce": True}, "not a batch nonce"),
         ({**ADOPT, "batch_nonce": "7 "}, "not a batch nonce"),
+        ({**ADOPT, "created_at_ms": "1"}, "not a whole number"),
+        ({**ADOPT, "created_at_ms": -1}, "not a whole number"),
+        ({**ADOPT, "created_at_ms": 1.5}, "not a whole number"),
+        ({**ADOPT, "amount": 1.5}, ""),
+        ({**ADOPT, "amount": "1e3"}, ""),
+        ({**REPOST, "attempts": True}, "not a whole number"),
+        ({**REPOST, "attempts": None}, "not a whole number"),
         ({**REPOST, "rows": [7, "x"]}, "not a batch nonce"),
         ({**REPOST, "rows": 7}, "rows is not a list"),
         ({**REPOST, "rows": "78"}, "rows is not a list"),
@@ -87,108 +112,184 @@ def test_two_decisions_have_two_ids() -> None:
 )
 def test_a_decision_that_cannot_be_read_is_refused(data: Any, says: str) -> None:
     """What is wrong with it is named, and nothing is guessed (F48)."""
-    with pytest.raises(ConfigurationError, match=f"decision on this withdrawal .*{says}"):
+    with pytest.raises(ConfigurationError, match=f"no decision on a withdrawal: .*{says}"):
         Decision.from_json(data)
 
 
+def test_what_a_command_makes_is_what_is_read() -> None:
+    """Adopt names the row as it is listed; repost names the record's order and how often it was sent (F98)."""
+    said = {"by": "ana", "why": "looked", "decision_id": "mine"}
+    adopted, reposted = decisions.adopt(UNKNOWN, OTHER, **said), decisions.repost(UNKNOWN, [7, 8], **said)
+
+    assert adopted.to_json() == {
+        "key": KEY,
+        "action": "adopt",
+        "fingerprint": RECORD.fingerprint,
+        **said,
+        "batch_nonce": 8,
+        "created_at_ms": T0 + 60_000,
+        "amount": "1.5",
+    }
+    assert reposted.to_json() == {
+        "key": KEY,
+        "action": "repost",
+        "fingerprint": RECORD.fingerprint,
+        **said,
+        "attempts": 1,
+        "rows": [7, 8],
+    }
+
+
 @pytest.mark.parametrize(
-    ("row", "fee"), [(OURS, Decimal("0.001")), (replace(OURS, net_amount=None), None)], ids=["fee", "no fee"]
+    ("row", "fee"),
+    [(OURS, Decimal("0.001")), (replace(OURS, amount=NET, net_amount=None, transaction_id="5x"), Decimal("0.001"))],
+    ids=["still pending", "settled since, shown net"],
 )
 def test_an_adopted_row_becomes_the_receipt(row: Row, fee: Decimal | None) -> None:
     """Nonce and fee of the row, amount of the order, time of the attempt; and who said so."""
-    decided = apply(ADOPT, rows=(row, OTHER))
+    decided = apply(ADOPT, rows=listed(row, OTHER))
 
-    assert decided.receipt == StoredReceipt(7, Decimal("1.5"), fee, T0, adopted=True)
-    assert (decided.state, decided.candidates) == ("accepted", ())
+    assert decided.receipt == StoredReceipt(7, Decimal("1.5"), fee, LOST.signed_ms, adopted=True)
+    assert decided.state == "accepted"
     assert decided.reason == "adopt by ana: seen on chain"
     assert decided.decisions == (Decision.from_json(ADOPT).decision_id,)
 
 
-def test_a_row_outside_every_window_needs_to_be_named_so() -> None:
-    """A row made while no request of this record was valid is adopted only with ``outside_window``."""
-    wish = {**ADOPT, "batch_nonce": 8}
-    decided = apply({**wish, "outside_window": True})
+def test_a_row_outside_every_window_can_be_adopted() -> None:
+    """A person may know better than the clocks: the row is named by nonce, time and amount (F93)."""
+    wish = {**ADOPT, "batch_nonce": 8, "created_at_ms": OTHER.created_at_ms}
 
-    assert decided.receipt == StoredReceipt(8, Decimal("1.5"), None, OTHER.created_at_ms, adopted=True)
-    with pytest.raises(ConfigurationError, match="outside_window"):
-        apply(wish)
-    with pytest.raises(ConfigurationError, match="outside_window"):
-        apply({**wish, "outside_window": "true"})
+    assert apply(wish).receipt == StoredReceipt(8, Decimal("1.5"), None, OTHER.created_at_ms, adopted=True)
 
 
-def test_a_row_of_a_wiped_record_needs_no_window() -> None:
-    """Where no attempt is on record there is no window to be outside of (F54)."""
-    wiped = replace(RECORD, attempts=(), maybe_sent=True)
+def test_a_row_that_only_possibly_fits_can_be_adopted() -> None:
+    """The fee may have changed since: the row is shown, and a person says whose it is (F93)."""
+    row = Row(9, Decimal("1.45"), None, T0 + 2_000, "5x")
+    decided = apply({**ADOPT, "batch_nonce": 9, "amount": "1.45"}, rows=listed(row, fit="possible"))
 
-    assert apply({**ADOPT, "batch_nonce": 8}, record=wiped).state == "accepted"
-
-
-@pytest.mark.parametrize("rows", [(), (OTHER,)])
-def test_a_row_that_is_not_listed_is_not_adopted(rows: tuple[Row, ...]) -> None:
-    """A nonce that nothing listed carries is refused, so a typing error adopts nothing."""
-    with pytest.raises(ConfigurationError, match="no listed withdrawal with batch_nonce 7"):
-        apply(ADOPT, rows=rows)
-
-
-def test_a_repost_opens_the_record_under_the_same_key() -> None:
-    """The named rows join the *before* picture, the lost attempt is overruled and stays on record."""
-    decided = apply(REPOST)
-
-    assert (decided.state, decided.reposted, decided.key) == ("open", True, KEY)
-    assert decided.before == (OURS, OTHER)
-    assert decided.attempts == (replace(LOST, outcome="overruled"),)
-    assert decided.may_have_moved
-    assert decided.candidates == ()
+    assert decided.receipt == StoredReceipt(9, Decimal("1.5"), Decimal("0.05"), LOST.signed_ms, adopted=True)
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("wish", "rows", "says"),
     [
-        ([7], r"does not name batch_nonce \[8\]"),
-        ([7, 8, 9], r"\[9\], which is not a candidate"),
-        ([], r"does not name batch_nonce \[7, 8\]"),
+        ({}, (), "no withdrawal with batch_nonce 7, created_at 1002000 and amount 1.5 is listed any more"),
+        ({}, listed(OTHER), "is listed any more"),
+        ({"created_at_ms": T0 + 2_001}, BOTH, "is listed any more"),
+        ({"amount": "1.4"}, BOTH, "amount 1.4 is listed any more"),
+        ({}, listed(replace(OURS, amount=Decimal(9), net_amount=Decimal("8.999")), fit="other"), "another amount"),
+        ({"amount": "9"}, listed(replace(OURS, amount=Decimal(9)), fit="other"), "another amount than this order"),
     ],
 )
-def test_a_repost_must_name_every_listed_row(rows: list[int], says: str) -> None:
-    """A row left unnamed might be this withdrawal; one that is not there was misread."""
-    with pytest.raises(ConfigurationError, match=says):
-        apply({**REPOST, "rows": rows})
+def test_a_row_that_is_not_as_it_was_named_is_not_adopted(
+    wish: dict[str, Any], rows: tuple[ListedRow, ...], says: str
+) -> None:
+    """Nonce, time and amount must all be there, so a typing error and another row of the batch adopt nothing (F98)."""
+    with pytest.raises(StaleDecisionError, match=says):
+        apply({**ADOPT, **wish}, rows=rows)
+
+
+def test_a_repost_opens_the_record_under_the_same_key() -> None:
+    """The named rows join the *before* picture, what was sent is overruled and stays on record."""
+    decided = apply(REPOST)
+
+    assert (decided.state, decided.key, decided.maybe_sent) == ("open", KEY, False)
+    assert decided.before == (OURS, OTHER)
+    assert decided.attempts == (replace(LOST, outcome="overruled"),)
+    assert decided.may_have_moved
+
+
+def test_a_repost_of_a_lost_record_says_that_nothing_was_sent() -> None:
+    """Of a record that may be lost a person says that nothing moved: then the next try sends it (F87, 5.3)."""
+    lost = replace(UNKNOWN, maybe_sent=True, attempts=())
+
+    assert not apply({**REPOST, "attempts": 0}, record=lost).maybe_sent
+
+
+@pytest.mark.parametrize(
+    ("attempt", "outcome"),
+    [
+        (LOST, "overruled"),
+        (replace(LOST, outcome="answered", status=422), "overruled"),
+        (replace(LOST, outcome="refused", status=422, amount=Decimal("1.5")), "overruled"),
+        (replace(LOST, outcome="answered", status=429), "answered"),
+        (replace(LOST, outcome="unsent"), "unsent"),
+    ],
+)
+def test_a_repost_overrules_whatever_was_sent(attempt: Attempt, outcome: str) -> None:
+    """Whatever came of it, nothing moved by it, says the person: else the next try would ask again (F25, F90)."""
+    decided = apply(REPOST, record=replace(UNKNOWN, attempts=(attempt,)))
+
+    assert [each.outcome for each in decided.attempts] == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("named", "stale"), [([7, 8], ""), ([7, 8, 9], ""), ([7], r"batch_nonce \[8\] is listed"), ([], r"\[7, 8\]")]
+)
+def test_a_repost_must_name_every_row_that_could_be_it(named: list[int], stale: str) -> None:
+    """A row left unnamed might be this withdrawal; one that is gone since does no harm (F93, F98)."""
+    wish = {**REPOST, "rows": named}
+    if not stale:
+        assert apply(wish).state == "open"
+        return
+
+    with pytest.raises(StaleDecisionError, match=stale):
+        apply(wish)
+
+
+def test_rows_of_another_amount_need_not_be_named() -> None:
+    """They are shown, but cannot be this withdrawal; those that possibly fit must be named (F93)."""
+    rows = (*listed(OURS), *listed(replace(OTHER, batch_nonce=9), fit="possible"), *listed(OTHER, fit="other"))
+
+    assert to_be_named(rows) == [7, 9]
+    assert apply({**REPOST, "rows": [7, 9]}, rows=rows).before == (OURS, replace(OTHER, batch_nonce=9))
+
+
+@pytest.mark.parametrize("attempts", [0, 2])
+def test_a_repost_taken_on_another_number_of_requests_is_stale(attempts: int) -> None:
+    """Another request was made since the person looked, or the record is another one (F98)."""
+    with pytest.raises(StaleDecisionError, match=f"taken after {attempts} requests, now there are 1"):
+        apply({**REPOST, "attempts": attempts})
 
 
 def test_a_key_answered_409_is_not_reposted() -> None:
     """Futile while the key is remembered, dangerous after (F16, F18)."""
-    record = replace(RECORD, attempts=(LOST, Attempt(T0, WINDOW, "answered", 409)))
+    record = replace(UNKNOWN, attempts=(LOST, Attempt(T0, WINDOW, "answered", 409)))
 
-    with pytest.raises(ConfigurationError, match="answered 409"):
-        apply(REPOST, record=record)
+    with pytest.raises(StaleDecisionError, match="answered 409"):
+        apply({**REPOST, "attempts": 2}, record=record)
+
+
+@pytest.mark.parametrize("wish", [ADOPT, REPOST])
+def test_a_decision_on_another_order_is_stale(wish: dict[str, Any]) -> None:
+    """The amount was changed, under the same key, since the person looked (F98)."""
+    with pytest.raises(StaleDecisionError, match="taken on another order"):
+        apply({**wish, "fingerprint": "0" * 64})
 
 
 @pytest.mark.parametrize("wish", [ADOPT, REPOST, VOID])
-@pytest.mark.parametrize("early_ms", [1, 500, SKEW + WINDOW])
-def test_nothing_is_decided_while_a_signature_may_be_accepted(wish: dict[str, Any], early_ms: int) -> None:
-    """Until the last window and the skew have passed the request may still land (F04)."""
-    with pytest.raises(ConfigurationError, match=f"clear the task again in {early_ms // 1000 + 1} s"):
-        apply(wish, now_ms=LATER_MS - early_ms)
+def test_a_decision_for_another_key_is_stale(wish: dict[str, Any]) -> None:
+    """Even a void is bound to its key (F70, F98)."""
+    with pytest.raises(StaleDecisionError, match="it is for key other"):
+        apply({**wish, "key": "other"})
 
 
-def test_an_unsent_attempt_holds_nothing_up() -> None:
-    """A request proven never to have left has no window to wait for."""
-    record = replace(RECORD, attempts=(replace(LOST, outcome="unsent"),))
+@pytest.mark.parametrize("wish", [ADOPT, REPOST, VOID])
+@pytest.mark.parametrize("state", ["accepted", "rejected", "void"])
+def test_an_ended_record_is_decided_no_more(wish: dict[str, Any], state: Any) -> None:
+    """A decision that comes too late changes nothing (F98)."""
+    with pytest.raises(StaleDecisionError, match=f"is {state}, so nothing is left to decide"):
+        apply(wish, record=replace(UNKNOWN, state=state))
 
-    assert apply(VOID, record=record, now_ms=T0).state == "void"
 
-
-def test_a_voided_record_keeps_its_attempts() -> None:
-    """Void ends the record and erases nothing of it."""
-    assert apply(VOID) == replace(
-        RECORD,
+@pytest.mark.parametrize(
+    "record", [UNKNOWN, replace(RECORD, fingerprint="another order"), replace(RECORD, attempts=())]
+)
+def test_a_voided_record_keeps_its_attempts(record: Record) -> None:
+    """Void ends any open or unknown record of the key, needs no lists, and erases nothing of it."""
+    assert apply(VOID, record=record, rows=()) == replace(
+        record,
         state="void",
         reason="void by ana: paid by hand",
         decisions=(Decision.from_json(VOID).decision_id,),
     )
-
-
-@pytest.mark.parametrize(("row", "at_ms"), [(OURS, T0), (OTHER, OTHER.created_at_ms)])
-def test_a_found_withdrawal_is_dated_by_its_request(row: Row, at_ms: int) -> None:
-    """The receipt's time is the signing time of the attempt it fits, else the row's own."""
-    assert at_ms == receipt_of(RECORD, row, skew_ms=SKEW).submitted_at_ms

@@ -16,14 +16,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pacifica_provider.exceptions import ConfigurationError
-from pacifica_provider.withdrawals.identity import NS_V1, Order, RunIdentity, fingerprint
+from pacifica_provider.withdrawals.identity import NS_V1, Order, RunIdentity, fingerprint, tagged
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "keys.json").read_text(encoding="utf-8"))
 KEYS = pytest.mark.parametrize("vector", VECTORS["keys"], ids=lambda vector: vector["name"])
 BASE = RunIdentity(**VECTORS["keys"][0]["identity"])
 MAINNET = "https://api.pacifica.fi/api/v1"
 NAME = st.text(min_size=1, max_size=30)
-REFERENCE = st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30)
+PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30)
+REFERENCE = st.none() | PRINTABLE.filter(lambda text: text.strip() not in {"", "None"})
 IDENTITIES = st.builds(RunIdentity, NAME, NAME, NAME, NAME, REFERENCE, st.text(max_size=10))
 
 
@@ -91,7 +92,7 @@ def test_two_keys_are_equal_only_for_equal_parts(one: RunIdentity, other: RunIde
 def test_every_part_is_in_the_key(identity: RunIdentity, part: str, value: str) -> None:
     """Changing any one part changes the key (F63, F64, F67)."""
     assume(getattr(identity, part) != value)
-    assume(part != "withdrawal_ref" or (value.isascii() and value.isprintable()))
+    assume(part != "withdrawal_ref" or (value.isascii() and value.isprintable() and value.strip() not in {"", "None"}))
 
     assert identity.idempotency_key() != dataclasses.replace(identity, **{part: value}).idempotency_key()
 
@@ -132,21 +133,13 @@ def test_a_reference_that_is_not_short_printable_ascii_is_refused(reference: Any
     assert str(reference)[:20] not in str(caught.value) or len(str(reference)) < 5
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, True),
-        ({"withdrawal_ref": "other"}, True),
-        ({"account": "x"}, False),
-        ({"scope": "x"}, False),
-        ({"run_id": "x", "withdrawal_ref": "other"}, False),
-    ],
-)
-def test_only_the_reference_may_differ_beside_another_record(changes: dict[str, str], expected: bool) -> None:
-    """A record of another account, scope or run is a re-pointed connection (F70)."""
-    other = dataclasses.replace(BASE, **changes)
+@pytest.mark.parametrize("reference", ["None", " None ", " ", "   "])
+def test_a_reference_that_a_missing_value_renders_to_is_refused(reference: str) -> None:
+    """``None`` and blanks are what a template makes of a value that is not there; "None-1" is a name (F102)."""
+    with pytest.raises(ConfigurationError, match="not blank and not 'None'"):
+        dataclasses.replace(BASE, withdrawal_ref=reference)
 
-    assert expected == BASE.differs_only_in_reference(other) == other.differs_only_in_reference(BASE)
+    assert [dataclasses.replace(BASE, withdrawal_ref=name).withdrawal_ref for name in ("none", "None-1")]
 
 
 @pytest.mark.parametrize("symbol", ["SOL", "kBONK", "sol", "a.b-c_D9", "x" * 32])
@@ -184,3 +177,27 @@ def test_a_symbol_of_other_characters_is_refused(symbol: Any) -> None:
 def test_an_order_prints_as_it_is_signed() -> None:
     """Its text is the canonical amount and the symbol."""
     assert str(Order.parse("SOL", "1.50")) == "1.5 SOL"
+
+
+@given(IDENTITIES, st.decimals("0.0001", "1000000", places=8))
+def test_a_tag_takes_a_little_off_the_amount(identity: RunIdentity, amount: Decimal) -> None:
+    """One to 9,999 units of the eighth place, the same for every try, and never more than was asked for (5.3)."""
+    order, key = Order("SOL", amount), identity.idempotency_key()
+    units = (amount - tagged(order, key).amount) * 10**8
+
+    assert tagged(order, key) == tagged(order, key)
+    assert units == int(units)
+    assert 1 <= units <= 9_999
+
+
+def test_two_references_have_two_tags() -> None:
+    """The tag follows the key, so two equal orders of one run can be told apart by amount."""
+    keys = [dataclasses.replace(BASE, withdrawal_ref=name).idempotency_key() for name in ("a", "b", "c")]
+
+    assert len({tagged(Order("SOL", Decimal(1)), key).amount for key in keys}) == 3
+
+
+def test_an_amount_too_small_for_a_tag_is_refused() -> None:
+    """What is left must be more than nothing."""
+    with pytest.raises(ConfigurationError, match=r"too small for tag_amount.*Nothing was sent"):
+        tagged(Order("SOL", Decimal("0.00000001")), BASE.idempotency_key())

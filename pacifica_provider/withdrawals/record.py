@@ -1,5 +1,5 @@
 """
-The write-ahead record of one withdrawal, and the entry that holds the records of one task instance.
+The write-ahead record of one withdrawal: what is remembered, and its stored form.
 
 Plain JSON, no secret, amounts as text. What cannot be read back exactly as this version writes it is refused
 (``ConfigurationError``), never guessed at and never overwritten. The layout is frozen by vectors in ``tests/vectors``.
@@ -7,26 +7,32 @@ Plain JSON, no secret, amounts as text. What cannot be read back exactly as this
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pacifica_provider.api.amounts import canonical_text, parse_wire_amount
 from pacifica_provider.api.models import parse_batch_nonce
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 VERSION = 1
 
-AttemptOutcome = Literal["unanswered", "unsent", "answered", "overruled"]
+AttemptOutcome = Literal["unanswered", "unsent", "answered", "refused", "overruled"]
 State = Literal["open", "accepted", "rejected", "unknown", "void"]
-CLOSED_STATES = frozenset({"accepted", "rejected", "void"})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A withdrawal the exchange lists: ``amount`` gross as far as known, ``net_amount`` where the list shows it."""
+    """
+    A withdrawal as the exchange lists it.
+
+    ``amount`` is gross for a pending row; for a settled one it is what the history shows, net or gross. ``net_amount``
+    is there where the list shows it.
+    """
 
     batch_nonce: int
     amount: Decimal
@@ -45,8 +51,9 @@ class Attempt:
     """
     One signed request: when it was signed, how long it lives, and what came of it.
 
-    ``unanswered`` is what is written before the first byte leaves; ``unsent`` is proven never to have left;
-    ``overruled`` was unanswered until a person decided that it moved nothing.
+    ``unanswered`` is written before the first byte leaves; ``unsent`` is proven never to have left; ``refused`` was
+    refused, and the lists showed that nothing else came of it; ``overruled`` was unanswered until a person decided
+    that it moved nothing. ``amount`` is there for a refused one: the order may have changed since.
     """
 
     signed_ms: int
@@ -55,6 +62,7 @@ class Attempt:
     status: int | None = None
     code: int | None = None
     detail: str = ""
+    amount: Decimal | None = None
 
     @property
     def expires_ms(self) -> int:
@@ -75,7 +83,14 @@ class StoredReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Everything remembered of one withdrawal, under its idempotency key."""
+    """
+    Everything remembered of one withdrawal.
+
+    ``maybe_sent``: an earlier record of it may be lost, so that a request may have been sent that is not in
+    ``attempts``. ``since_ms``: no request of it can be older. ``before``: the look-alikes that were pending before the
+    first request. ``decisions``: the ids of the decisions that were applied. ``restores``: how often the ledger had
+    come back from a backup when this was written.
+    """
 
     identity: RunIdentity
     order: Order
@@ -87,10 +102,9 @@ class Record:
     attempts: tuple[Attempt, ...] = ()
     state: State = "open"
     receipt: StoredReceipt | None = None
-    candidates: tuple[Row, ...] = ()
     reason: str = ""
-    reposted: bool = False
     decisions: tuple[str, ...] = ()
+    restores: int = 0
 
     @property
     def key(self) -> str:
@@ -98,9 +112,9 @@ class Record:
         return self.identity.idempotency_key()
 
     @property
-    def sent_attempts(self) -> tuple[Attempt, ...]:
-        """The attempts that are not proven never to have left."""
-        return tuple(a for a in self.attempts if a.outcome != "unsent")
+    def sent(self) -> tuple[Attempt, ...]:
+        """The attempts that may still count: neither unsent, nor throttled (not processed), nor refused for good."""
+        return tuple(a for a in self.attempts if a.outcome not in {"unsent", "refused"} and a.status != 429)
 
     @property
     def unanswered(self) -> tuple[Attempt, ...]:
@@ -108,79 +122,60 @@ class Record:
         return tuple(a for a in self.attempts if a.outcome == "unanswered")
 
     @property
-    def may_have_moved(self) -> bool:
-        """Whether money may have moved, by anything known of this record and not only of its last attempt."""
-        doubtful = any(a.outcome in {"unanswered", "overruled"} or a.status == 409 for a in self.attempts)
-        return self.maybe_sent or doubtful or self.state in {"accepted", "unknown", "void"}
+    def refusals(self) -> tuple[Attempt, ...]:
+        """The attempts that were refused before this order was made anew."""
+        return tuple(a for a in self.attempts if a.outcome == "refused")
+
+    @property
+    def duplicate(self) -> bool:
+        """Whether the exchange has said that it knows the key."""
+        return any(a.status == 409 for a in self.sent)
 
     @property
     def refused(self) -> Attempt | None:
         """The only attempt of a record of which nothing else was maybe sent, if the exchange refused it."""
-        sent = self.sent_attempts
-        if self.maybe_sent or len(sent) != 1 or sent[0].outcome != "answered" or sent[0].status in {409, 429}:
+        if self.maybe_sent or self.decisions or len(self.sent) != 1 or self.duplicate:
             return None
-        return sent[0]
+        if self.sent[0].outcome != "answered":
+            return None
+        return self.sent[0]
+
+    @property
+    def live_until_ms(self) -> int:
+        """The last moment at which any request of this record can still be accepted; 0 if none was sent."""
+        return max((a.expires_ms for a in self.sent), default=0)
+
+    @property
+    def may_have_moved(self) -> bool:
+        """Whether money may have moved, by anything known of this record and not only of its last attempt."""
+        said = bool(self.decisions)  # a person's word is no proof
+        return self.maybe_sent or bool(self.sent) or said or self.state in {"accepted", "unknown", "void"}
 
     def with_attempt(self, attempt: Attempt) -> Record:
         """Return the record with its last attempt replaced."""
         return replace(self, attempts=(*self.attempts[:-1], attempt))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the stored form."""
+    def to_json(self, write_id: str) -> dict[str, Any]:
+        """Return the stored form. ``write_id`` shows who wrote last."""
         plain: dict[str, Any] = _plain(asdict(self))
-        return {"key": self.key, **plain}
+        return {"version": VERSION, "write_id": write_id, "key": self.key, **plain}
 
     @classmethod
     def from_json(cls, data: object) -> Record:
-        """Read the stored form; ``ConfigurationError`` if it is not exactly one this version writes."""
+        """Read the stored form; ``ConfigurationError`` if it is not exactly one that this version writes."""
         try:
             record = _record(data)
             _check(record)
-            if record.to_json() != data:
+            if record.to_json(data["write_id"]) != data:  # type: ignore[index]  # what has no write_id was refused
                 raise ValueError("it does not read back as it was written")
         except (ConfigurationError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
             raise ConfigurationError(
                 "The stored record of this withdrawal cannot be read "
                 f"({type(error).__name__}: {str(error)[:120]}). Money may have moved. Nothing was sent by this try, "
-                "and the record was left as it is. Look at it in Airflow's task state (or variable), compare it "
-                "with Pacifica's lists."
+                "and the record was left as it is. Look at it in Airflow (state of the asset pacifica_withdrawals, or "
+                "variable), and compare it with Pacifica's lists."
             ) from None
         return record
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the store holds for one task instance. ``write_id`` changes at every write and shows who wrote last."""
-
-    write_id: str
-    records: Mapping[str, Record] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the stored form."""
-        records = {key: record.to_json() for key, record in self.records.items()}
-        return {"version": VERSION, "write_id": self.write_id, "records": records}
-
-    @classmethod
-    def from_json(cls, data: object) -> Entry:
-        """Read the stored form; ``ConfigurationError`` if it is corrupt or of another version."""
-        records = data.get("records") if isinstance(data, Mapping) else None
-        if (
-            not isinstance(data, Mapping)
-            or data.get("version") != VERSION
-            or not isinstance(data.get("write_id"), str)
-            or not isinstance(records, Mapping)
-        ):
-            raise ConfigurationError(
-                "The stored entry of this task's withdrawals is not one that this version of the provider writes. "
-                "Money may have moved. Nothing was sent by this try, and the entry was left as it is."
-            )
-        read = {key: Record.from_json(value) for key, value in records.items()}
-        if any(key != record.key for key, record in read.items()):
-            raise ConfigurationError(
-                "A stored record of this task lies under a key that is not its own. Money may have moved. Nothing "
-                "was sent by this try, and the entry was left as it is."
-            )
-        return cls(str(data["write_id"]), read)
 
 
 def _plain(value: Any) -> Any:
@@ -195,7 +190,7 @@ def _plain(value: Any) -> Any:
 
 def _check(record: Record) -> None:
     """Raise ``ValueError`` for a record that reads back but was never written by this package."""
-    times = [record.since_ms, *(row.created_at_ms for row in (*record.before, *record.candidates))]
+    times = [record.since_ms, *(row.created_at_ms for row in record.before)]
     for attempt in record.attempts:
         times += [attempt.signed_ms, attempt.window_ms]
     checks = {
@@ -203,7 +198,8 @@ def _check(record: Record) -> None:
         "outcome": all(str(a.outcome) in get_args(AttemptOutcome) for a in record.attempts),
         "receipt": (record.state == "accepted") == (record.receipt is not None),
         "times": all(type(time) is int and time >= 0 for time in times),
-        "flags": {type(record.maybe_sent), type(record.reposted)} == {bool},
+        "flags": type(record.maybe_sent) is bool,
+        "restores": type(record.restores) is int and record.restores >= 0,
         "fingerprint": record.fingerprint == fingerprint(record.identity, record.base_url, record.order),
     }
     wrong = [name for name, right in checks.items() if not right]
@@ -212,7 +208,11 @@ def _check(record: Record) -> None:
 
 
 def _record(data: Any) -> Record:
-    rest = {k: v for k, v in data.items() if k != "key"}
+    if data["version"] != VERSION:
+        raise ValueError("another version of this package wrote it")
+    if not isinstance(data["write_id"], str):
+        raise ValueError("its write_id cannot be")
+    rest = {k: v for k, v in data.items() if k not in {"version", "write_id", "key"}}
     receipt = rest["receipt"]
     return Record(
         **{
@@ -220,12 +220,16 @@ def _record(data: Any) -> Record:
             "identity": RunIdentity(**rest["identity"]),
             "order": Order.parse(rest["order"]["symbol"], rest["order"]["amount"]),
             "before": tuple(_row(row) for row in rest["before"]),
-            "attempts": tuple(Attempt(**attempt) for attempt in rest["attempts"]),
+            "attempts": tuple(_attempt(attempt) for attempt in rest["attempts"]),
             "receipt": None if receipt is None else _receipt(receipt),
-            "candidates": tuple(_row(row) for row in rest["candidates"]),
             "decisions": tuple(rest["decisions"]),
         }
     )
+
+
+def _attempt(data: Mapping[str, Any]) -> Attempt:
+    amount = data["amount"]
+    return Attempt(**{**data, "amount": None if amount is None else parse_wire_amount(amount)})
 
 
 def _row(data: Mapping[str, Any]) -> Row:

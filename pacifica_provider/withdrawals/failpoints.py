@@ -1,9 +1,9 @@
 """
 Named places where a test may stop, kill or freeze the process. In production each costs one comparison.
 
-``before_record`` nothing written yet · ``after_marker`` this try's first write, no attempt yet · ``before_post`` the
-attempt is written, nothing sent · ``after_post`` answered, nothing noted · ``after_receipt`` the receipt is written,
-not returned.
+``before_record`` nothing read or written yet · ``after_attempt`` the attempt is written, the task's references are
+not · ``before_post`` both are written, nothing sent · ``after_post`` answered, nothing noted · ``after_receipt`` the
+receipt is written, not returned.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-POINTS = ("before_record", "after_marker", "before_post", "after_post", "after_receipt")
+POINTS = ("before_record", "after_attempt", "before_post", "after_post", "after_receipt")
 
 _handler: Callable[[str], None] | None = None
 

@@ -1,0 +1,377 @@
+"""
+The commands: ``airflow pacifica …`` from Airflow 3.2 on, ``python -m pacifica_provider.cli …`` everywhere.
+
+``case`` shows one withdrawal and takes a person's decision on it; ``ledger prune`` and ``ledger restored`` look after
+the ledger. They reach Airflow's database, as Airflow's own commands do. Reading the exchange's lists needs no key.
+Airflow imports this module at every call of ``airflow``, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from airflow.cli.cli_config import CLICommand
+
+    from pacifica_provider.hooks.ledgers import LedgerFromOutside
+    from pacifica_provider.withdrawals.decisions import Decision
+    from pacifica_provider.withdrawals.matching import ListedRow
+    from pacifica_provider.withdrawals.record import Attempt, Record
+
+DONE, NOT_FOUND, REFUSED = 0, 1, 2
+_TIMEOUT_S = 10.0
+_WHY = "the reason; kept in the record"
+
+Option = tuple[str, dict[str, Any]]
+CASE: tuple[Option, ...] = (
+    ("--dag-id", {"required": True, "help": "the DAG"}),
+    ("--run-id", {"required": True, "help": "the run"}),
+    ("--task-id", {"required": True, "help": "the withdrawing task"}),
+    ("--withdrawal-ref", {"help": "which withdrawal, if the task names one"}),
+    ("--decide", {"choices": ["adopt", "repost", "void"], "help": "take a decision; the next try applies it"}),
+    ("--batch-nonce", {"type": int, "help": "adopt: the row that is this withdrawal"}),
+    ("--created-at", {"type": int, "help": "adopt: its created_at, where several rows share a batch"}),
+    ("--rows", {"default": "", "help": "repost: batch nonces, comma separated, that are not this withdrawal"}),
+    ("--why", {"help": _WHY}),
+    ("--by", {"help": "who decides; your user name if left out"}),
+)
+PRUNE: tuple[Option, ...] = (
+    ("--before", {"required": True, "help": "ISO time: forget withdrawals that ended before; older runs then ask"}),
+)
+RESTORED: tuple[Option, ...] = ()
+
+
+def get_pacifica_cli_commands() -> list[CLICommand]:
+    """Return the provider's commands for Airflow's own command line."""
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+
+    def action(name: str, text: str, options: Sequence[Option]) -> ActionCommand:
+        return ActionCommand(
+            name=name,
+            help=text,
+            func=lazy_load_command(f"pacifica_provider.cli.{name}_and_exit"),
+            args=tuple(Arg((flag,), **settings) for flag, settings in options),
+        )
+
+    ledger = GroupCommand(
+        name="ledger",
+        help="Look after the ledger of withdrawals",
+        subcommands=(
+            action("prune", "Forget withdrawals that ended long ago", PRUNE),
+            action("restored", "Say that Airflow's database came back from a backup", RESTORED),
+        ),
+    )
+    case = action("case", "Show one withdrawal and take a person's decision on it", CASE)
+    return [GroupCommand(name="pacifica", help="Withdrawals from Pacifica", subcommands=(case, ledger))]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and run the command; return its exit status."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m pacifica_provider.cli", description="Withdrawals from Pacifica")
+    commands = parser.add_subparsers(required=True)
+    ledger = commands.add_parser("ledger", help="look after the ledger of withdrawals").add_subparsers(required=True)
+    for name, where, options, run in (
+        ("case", commands, CASE, case),
+        ("prune", ledger, PRUNE, prune),
+        ("restored", ledger, RESTORED, restored),
+    ):
+        command = where.add_parser(name)
+        command.set_defaults(run=run)
+        for flag, settings in options:
+            command.add_argument(flag, **settings)
+    args = parser.parse_args(arguments)
+    return _run(args.run, args)
+
+
+def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run the command; what it cannot do is said in a sentence, with exit status 2."""
+    from pacifica_provider.exceptions import PacificaError
+    from pacifica_provider.withdrawals.ledger import LedgerUnavailableError
+
+    try:
+        return command(args)
+    except (PacificaError, LedgerUnavailableError) as error:
+        print(error)
+        return REFUSED
+
+
+def case_and_exit(args: argparse.Namespace) -> None:
+    """Run as ``airflow pacifica case``, whose exit status is this one's."""
+    sys.exit(_run(case, args))
+
+
+def prune_and_exit(args: argparse.Namespace) -> None:
+    """Run as ``airflow pacifica ledger prune``."""
+    sys.exit(_run(prune, args))
+
+
+def restored_and_exit(args: argparse.Namespace) -> None:
+    """Run as ``airflow pacifica ledger restored``."""
+    sys.exit(_run(restored, args))
+
+
+def case(args: argparse.Namespace) -> int:
+    """Show the case, or take the decision; return 0 if done, 1 if there is no such case, 2 if refused."""
+    from pacifica_provider.hooks.ledgers import ledger_from_outside
+    from pacifica_provider.withdrawals.ledger import decision_entry, withdrawal_entry
+    from pacifica_provider.withdrawals.record import Record
+
+    names = (args.dag_id, args.run_id, args.task_id, args.withdrawal_ref)
+    ledger = ledger_from_outside()
+    stored = ledger.get(withdrawal_entry(*names))
+    if stored is None:
+        print(_NO_ENTRY)
+        print(_known_references(ledger, args))
+        return NOT_FOUND
+    record = Record.from_json(stored)
+    waiting = decision_entry(*names)
+    if args.decide:
+        return _decide(ledger, waiting, record, args)
+    return _show(record, args, decision_waits=ledger.get(waiting) is not None, entry=withdrawal_entry(*names))
+
+
+def prune(args: argparse.Namespace) -> int:
+    """Forget the withdrawals that ended before a time; runs older than that ask from now on."""
+    from datetime import datetime, timezone
+
+    from pacifica_provider.hooks.ledgers import ledger_from_outside
+    from pacifica_provider.withdrawals import ledger
+
+    try:
+        moment = datetime.fromisoformat(args.before.replace("Z", "+00:00"))  # Python 3.10 reads no Z
+    except ValueError:
+        print(f"{args.before!r} is no ISO time, such as 2026-01-31. Nothing was done.")
+        return REFUSED
+    before_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    if before_ms > _now_ms() - _LEAST_AGE_MS:
+        print("Withdrawals of the last 30 days are kept: their runs may still be cleared. Nothing was done.")
+        return REFUSED
+    forgotten = ledger.prune(ledger_from_outside(), before_ms, _now_ms())
+    print(
+        f"Forgot {forgotten} withdrawals. Runs from before {args.before} ask a person instead of paying from now on; "
+        "so do those that catchup or a backfill makes later."
+    )
+    return DONE
+
+
+def restored(args: argparse.Namespace) -> int:  # noqa: ARG001 - a command's signature
+    """Say that the ledger may lack what was written before now: runs older than now ask from now on."""
+    from pacifica_provider.hooks.ledgers import ledger_from_outside
+    from pacifica_provider.withdrawals import ledger
+
+    ledger.restored(ledger_from_outside(), _now_ms())
+    print("Noted. A run from before now whose withdrawal has not ended on record asks a person, if it is tried again.")
+    return DONE
+
+
+_LEAST_AGE_MS = 30 * 24 * 3_600_000
+_NO_ENTRY = (
+    "Airflow's ledger holds no record of this withdrawal: it was never sent, its record was lost, or the names are "
+    "others. Whether money moved shows Pacifica's withdrawal history."
+)
+
+
+def _known_references(ledger: LedgerFromOutside, args: argparse.Namespace) -> str:
+    """Return the references under which the task has withdrawn, for somebody who did not name one."""
+    from pacifica_provider.exceptions import ConfigurationError
+    from pacifica_provider.withdrawals.record import Record
+
+    known = []
+    for name in ledger.names():
+        if name.startswith("withdrawal_"):
+            try:
+                identity = Record.from_json(ledger.get(name)).identity
+            except ConfigurationError:  # another task's, as far as can be told
+                continue
+            if (identity.dag_id, identity.run_id, identity.task_id) == (args.dag_id, args.run_id, args.task_id):
+                named = identity.withdrawal_ref
+                known.append("  (none)" if named is None else f"  --withdrawal-ref {named!r}")
+    return "This task has records under:\n" + "\n".join(sorted(known)) if known else "This task has no record at all."
+
+
+def _show(record: Record, args: argparse.Namespace, *, decision_waits: bool, entry: str) -> int:
+    from pacifica_provider.hooks.task_context import case_command
+
+    print(_describe(record, entry))
+    if record.state in {"accepted", "void"}:
+        print("Nothing is left to decide.")
+        return DONE
+    listed = _listed(record)
+    print(_describe_rows(record, listed))
+    command = case_command(args.dag_id, args.run_id, args.task_id, args.withdrawal_ref)
+    print(_describe_choices(record, listed, command))
+    if decision_waits:
+        print("A decision waits for the next try. Clear the task to have it applied.")
+    return DONE
+
+
+def _decide(ledger: LedgerFromOutside, waiting: str, record: Record, args: argparse.Namespace) -> int:
+    import getpass
+    import uuid
+
+    from pacifica_provider.withdrawals import decisions
+
+    if not (args.why or "").strip() or "…" in args.why:
+        print("--why is missing: write the reason, it is kept in the record. Nothing was decided.")
+        return REFUSED
+    said = {"by": args.by or getpass.getuser(), "why": args.why, "decision_id": uuid.uuid4().hex}
+    listed = () if args.decide == "void" else _listed(record)
+    if args.decide == "void":
+        decision = decisions.Decision(record.key, "void", **said)
+    elif args.decide == "repost":
+        named = [int(nonce) for nonce in args.rows.split(",") if nonce.strip().isdigit()]
+        decision = decisions.repost(record, named, **said)
+    else:
+        rows = [each.row for each in listed if each.row.batch_nonce == args.batch_nonce]
+        rows = [row for row in rows if args.created_at in {None, row.created_at_ms}]
+        if not rows or len({(row.created_at_ms, row.amount) for row in rows}) > 1:
+            print(
+                f"{len(rows)} listed withdrawals have batch_nonce {args.batch_nonce}; name one with --batch-nonce and "
+                "--created-at. Nothing was decided."
+            )
+            return REFUSED
+        decision = decisions.adopt(record, rows[0], **said)
+    return _leave(ledger, waiting, record, decision, listed)
+
+
+def _leave(
+    ledger: LedgerFromOutside, waiting: str, record: Record, decision: Decision, listed: Sequence[ListedRow]
+) -> int:
+    from pacifica_provider.withdrawals import decisions
+
+    try:  # the same function that the next try applies, so that what it would drop is refused now
+        decisions.apply_decision(record, decision, listed, tolerance_ms=_tolerance_ms())
+    except decisions.StaleDecisionError as error:
+        print(f"The decision cannot be taken: {error}. Nothing was decided.")
+        return REFUSED
+    ledger.set(waiting, decision.to_json())
+    identity = record.identity
+    print(
+        f"Taken: {decision.action} {record.order} by {decision.by}. It is applied by the task's next try. Clear the "
+        f"task {identity.task_id!r} of the run {identity.run_id!r} of the DAG {identity.dag_id!r} on Airflow's page or "
+        f"with one call of its REST API, which names the run:\nPOST /api/v2/dags/{identity.dag_id}/clearTaskInstances\n"
+        f"{_clear_body(record)}"
+    )
+    return DONE
+
+
+def _clear_body(record: Record) -> str:
+    import json
+
+    identity = record.identity
+    return json.dumps(
+        {"dry_run": False, "dag_run_id": identity.run_id, "task_ids": [identity.task_id], "only_failed": True}
+    )
+
+
+def _listed(record: Record) -> Sequence[ListedRow]:
+    """Read the lists as they are now. They are public: neither connection nor key is needed."""
+    from pacifica_provider.api.client import Endpoints, PacificaClient
+    from pacifica_provider.api.transports import RequestsTransport
+    from pacifica_provider.exceptions import ConfigurationError
+    from pacifica_provider.withdrawals.matching import Reading, Snapshot, history_since_ms, listed_rows
+
+    tolerance_ms = _tolerance_ms()
+    client = PacificaClient(
+        Endpoints(record.base_url, record.identity.account), RequestsTransport(timeout_s=_TIMEOUT_S)
+    )
+    snapshot = Snapshot(0, 0, 0, client.pending_withdrawals().rows)
+    history = client.withdrawal_history(history_since_ms(record, tolerance_ms)).rows
+    try:
+        fee = client.bridge_parameters(record.order.symbol).withdrawal_fee
+    except ConfigurationError:  # the bridge is gone; the lists are there all the same
+        fee = None
+    return listed_rows(record, Reading(snapshot, history, fee), tolerance_ms=tolerance_ms)
+
+
+def _tolerance_ms() -> int:
+    from pacifica_provider.withdrawals.protocol import Policy
+
+    return Policy().tolerance_ms
+
+
+def _now_ms() -> int:
+    import time
+
+    return time.time_ns() // 1_000_000
+
+
+_STATES = {
+    "open": "not finished: the next try goes on with it",
+    "accepted": "accepted: no try will ever send it again",
+    "rejected": "rejected: nothing moved; the next try begins anew",
+    "unknown": "UNKNOWN: whether money moved cannot be shown; no try sends anything before you decide",
+    "void": "voided by a person: no try will ever send it again",
+}
+
+
+def _describe(record: Record, entry: str) -> str:
+    lines = [
+        f"Withdrawal of {record.order}",
+        f"  account          {record.identity.account} at {record.base_url}",
+        f"  idempotency key  {record.key}",
+        f"  reference        {record.identity.withdrawal_ref or '(none)'}",
+        f"  ledger entry     {entry}",
+        f"  state            {_STATES[record.state]}",
+    ]
+    if record.reason:
+        lines.append(f"  reason           {record.reason}")
+    if record.receipt is not None:
+        how = ", adopted from Pacifica's lists" if record.receipt.adopted else ""
+        lines.append(f"  receipt          batch_nonce {record.receipt.batch_nonce}{how}")
+    if record.maybe_sent:
+        lines.append("  earlier tries    a record of them may be lost; one may have sent it")
+    lines += [f"  attempt {number}        {_attempt(a)}" for number, a in enumerate(record.attempts, 1)]
+    return "\n".join(lines)
+
+
+def _describe_rows(record: Record, listed: Sequence[ListedRow]) -> str:
+    symbol = record.order.symbol
+    if not listed:
+        return f"Pacifica's lists show no withdrawal of {symbol} since the record began."
+    rows = "\n".join(f"  - {_time(each.row.created_at_ms)}  {each}" for each in listed)
+    return f"Pacifica lists these withdrawals of {symbol} since the record began:\n{rows}"
+
+
+def _describe_choices(record: Record, listed: Sequence[ListedRow], command: str) -> str:
+    from pacifica_provider.withdrawals.decisions import to_be_named
+
+    lines = ["Decide with one of these, then clear the task:"]
+    for each in listed:
+        if each.fit != "other":
+            named = f"--batch-nonce {each.row.batch_nonce} --created-at {each.row.created_at_ms}"
+            lines.append(f"  {command} --decide adopt {named} --why '…'")
+    if record.duplicate:
+        lines.append("  (repost is not possible: Pacifica has answered 409 to this idempotency key)")
+    else:
+        others = ",".join(str(nonce) for nonce in to_be_named(listed))
+        rows_option = f" --rows {others}" if others else ""
+        lines.append(f"  {command} --decide repost{rows_option} --why 'nothing moved, because …'")
+    lines.append(f"  {command} --decide void --why 'settled elsewhere: …'")
+    lines.append(
+        "adopt: the row is this withdrawal. repost: nothing moved, and the rows named are somebody else's. void: "
+        "this run never withdraws; a new one is a new run or a new withdrawal_ref."
+    )
+    return "\n".join(lines)
+
+
+def _attempt(attempt: Attempt) -> str:
+    status = "" if attempt.status is None else f" HTTP {attempt.status}"
+    detail = f" ({attempt.detail})" if attempt.detail else ""
+    return f"signed {_time(attempt.signed_ms)}: {attempt.outcome}{status}{detail}"
+
+
+def _time(unix_ms: int) -> str:
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(unix_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
