@@ -497,6 +497,8 @@ class _Try:
         record = end.record
         if record != self._stored and (self._stored is not None or record.state != "open"):
             self._save(record)
+        if end.kind == "unknown" and self._unwritten:  # what is not stored is not final: the next try concludes again
+            return self._say.unfinished(record, f"{self._unwritten} {end.why}.")
         self._confirm_claim(record)
         error = self._say.of(end)
         self._log(record, f"ends: {type(error).__name__} {end.why}".rstrip())

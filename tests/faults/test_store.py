@@ -205,3 +205,25 @@ def test_a_record_and_a_task_entry_that_vanish_from_a_complete_ledger_meet_409(r
 
     assert "at the first request" in str(error)
     assert (nonces(rig), statuses(rig)) == ([receipt.batch_nonce], [200, 409])
+
+
+def test_an_unknown_that_cannot_be_written_is_not_called_final(
+    rig: Rig, at: Callable[[str, Callable[[], None]], None]
+) -> None:
+    """F45, I4: what is not stored is not final, so it is Unresolved; the next try concludes it again."""
+    rig.adoption = "never"
+    rig.fault("reset", when="after_commit")
+    reached: list[None] = []
+
+    def break_at_the_409() -> None:
+        reached.append(None)
+        rig.store.fail_writes = 100 if len(reached) == 2 else 0
+
+    at("after_post", break_at_the_409)
+    error = refused(rig, Unresolved)
+    failpoints.install(None)
+    rig.store.fail_writes = 0
+    refused(rig, OutcomeUnknown)
+
+    assert "could not be written" in str(error)
+    assert len(rig.debits()) == 1
