@@ -4,6 +4,7 @@
 AIRFLOW ?= 3.3
 PYTHON ?= python3
 WORLDS ?= 20000
+FAULTS ?= 2
 MINUTES ?= 10
 VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
@@ -17,7 +18,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-3.1 lint ui bench simulate mutants chaos constraints clean
+.PHONY: help setup demo test test-3.1 lint ui bench simulate explore mutants chaos constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ bench: $(STAMP) ## every figure beside a peer's -> bench/results.json, docs/perf
 
 simulate: $(STAMP) ## the protocol in WORLDS seeded worlds of faults
 	@exec $(PY) -m dev.simulate --worlds $(WORLDS)
+
+explore: $(STAMP) ## every schedule of one withdrawal with at most FAULTS faults
+	@exec $(PY) -m dev.explore --faults $(FAULTS) $(ARGS)
 
 mutants: $(STAMP) ## break the protocol on purpose: every check must notice (12 min)
 	@exec $(PY) -m dev.mutants $(ARGS)
