@@ -10,6 +10,7 @@ from pacifica_provider.withdrawals import decisions
 from pacifica_provider.withdrawals.ledger import prune, restored
 from pacifica_provider.withdrawals.matching import ListedRow, Reading, Snapshot, listed_rows
 from pacifica_provider.withdrawals.record import Record
+from pacifica_provider.withdrawals.record import Row as ListedWithdrawal
 from tests.explorer.world import (
     DECISIONS,
     DRIFTED,
@@ -172,7 +173,12 @@ def note_sight(world: World) -> None:
 def right_decision(world: World, reference: str) -> str:
     """Say what somebody who knows the truth decides."""
     record = _record(world, reference)
-    if world.debits(reference):
+    paid = [row for each in world.unit(reference) for row in world.debits(each)]
+    if any(row.reference != reference or (record and row.amount != record.order.amount) for row in paid):
+        return "voids it"  # paid under another reference, or as another order
+    if paid:
+        if record is None or not _to_adopt(world, reference, record, own=True):
+            world.broken("the withdrawal is not among the rows that a person is shown", world.why_lost())
         return "adopts the right row"
     return "voids it" if record is None or record.duplicate else "has it posted again"
 
@@ -182,10 +188,9 @@ def _decisions(world: World, reference: str) -> list[str]:
     if record is None or record.state not in {"open", "unknown"} or DECISIONS[reference] in world.entries:
         return []
     can = ["has it posted again", "voids it"]
-    shown = world.visible()
-    if any(row.reference == reference for row in shown):
+    if _to_adopt(world, reference, record, own=True):
         can.append("adopts the right row")
-    if any(row.reference != reference and row.amount == record.order.amount for row in shown):
+    if _to_adopt(world, reference, record, own=False):
         can.append("adopts another row")
     sight = world.seen.get(reference)
     if sight is not None and sight != _sight_now(world, reference, record):
@@ -208,10 +213,7 @@ def decide(world: World, reference: str, does: str) -> None:
         decision = decisions.Decision(record.key, "void", **said)
     elif does.startswith("adopts"):
         own = does == "adopts the right row"
-        rows = [row for row in world.visible() if (row.reference == reference) == own]
-        row = next(row for row in rows if own or row.amount == record.order.amount)
-        listed = next(each.row for each in _listed(world, record) if each.row.batch_nonce == row.nonce)
-        decision = decisions.adopt(record, listed, **said)
+        decision = decisions.adopt(record, _to_adopt(world, reference, record, own=own)[0], **said)
         if not own:
             world.cause("A4 a person adopted another's row")
     else:
@@ -228,6 +230,14 @@ def decide(world: World, reference: str, does: str) -> None:
     for at, task in enumerate(world.tasks):
         if task.ended and reference in task.references:
             clear(world, at)
+
+
+def _to_adopt(world: World, reference: str, record: Record, *, own: bool) -> list[ListedWithdrawal]:
+    """Return the rows of this amount that a person is shown: its own, or somebody else's."""
+    nonces = {row.nonce for row in world.rows if (row.reference == reference) == own}
+    return [
+        each.row for each in _listed(world, record) if each.row.batch_nonce in nonces and (own or each.fit != "other")
+    ]
 
 
 def _record(world: World, reference: str) -> Record | None:

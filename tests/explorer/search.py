@@ -337,7 +337,9 @@ def _fair_weather(world: World, chooser: Chooser) -> None:
     for _ in range(_ROUNDS):
         world.advance(world.now_ms + LIST_LAG_MS)
         for at, task in enumerate(world.tasks):
-            if task.ended == "WithdrawalRejected":
+            if task.ended == "ParameterMismatch":
+                _as_recorded(world, other_than=task.references[0])
+            if task.ended in {"WithdrawalRejected", "ParameterMismatch"}:
                 clear(world, at)
             reference = _waits_for_a_person(world, task.references)
             if task.ended == "OutcomeUnknown" and reference is not None:
@@ -364,11 +366,11 @@ def _run_all(world: World, chooser: Chooser) -> None:
         Runner(world, chooser).run_try()
 
 
-def _as_recorded(world: World) -> None:
-    """Let each task ask for the order and reference that its errors name."""
+def _as_recorded(world: World, other_than: str = "") -> None:
+    """Let the task ask for the order and reference that its errors name; ``other_than`` was refused just now."""
     if world.setting.kind != "plain":
         return
-    recorded = [ref for ref in PLAIN_REFERENCES if world.record(ref) is not None]
+    recorded = [ref for ref in PLAIN_REFERENCES if world.record(ref) is not None and ref != other_than]
     may_have_moved = [ref for ref in recorded if Record.from_json(world.record(ref)).may_have_moved]
     accepted = [ref for ref in recorded if (world.record(ref) or {})["state"] == "accepted"]
     reference = (accepted or may_have_moved or recorded or PLAIN_REFERENCES)[0]
