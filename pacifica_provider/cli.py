@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from airflow.cli.cli_config import CLICommand
 
-    from pacifica_provider.hooks.ledgers import LedgerFromOutside
     from pacifica_provider.withdrawals.decisions import Decision
+    from pacifica_provider.withdrawals.ledger import WholeLedger
     from pacifica_provider.withdrawals.matching import ListedRow
     from pacifica_provider.withdrawals.record import Attempt, Record
 
@@ -177,7 +177,7 @@ _NO_ENTRY = (
 )
 
 
-def _known_references(ledger: LedgerFromOutside, args: argparse.Namespace) -> str:
+def _known_references(ledger: WholeLedger, args: argparse.Namespace) -> str:
     """Return the references under which the task has withdrawn, for somebody who did not name one."""
     from pacifica_provider.exceptions import ConfigurationError
     from pacifica_provider.withdrawals.record import Record
@@ -211,7 +211,7 @@ def _show(record: Record, args: argparse.Namespace, *, decision_waits: bool, ent
     return DONE
 
 
-def _decide(ledger: LedgerFromOutside, waiting: str, record: Record, args: argparse.Namespace) -> int:
+def _decide(ledger: WholeLedger, waiting: str, record: Record, args: argparse.Namespace) -> int:
     import getpass
     import uuid
 
@@ -240,9 +240,7 @@ def _decide(ledger: LedgerFromOutside, waiting: str, record: Record, args: argpa
     return _leave(ledger, waiting, record, decision, listed)
 
 
-def _leave(
-    ledger: LedgerFromOutside, waiting: str, record: Record, decision: Decision, listed: Sequence[ListedRow]
-) -> int:
+def _leave(ledger: WholeLedger, waiting: str, record: Record, decision: Decision, listed: Sequence[ListedRow]) -> int:
     from pacifica_provider.withdrawals import decisions
 
     try:  # the same function that the next try applies, so that what it would drop is refused now
@@ -274,8 +272,8 @@ def _listed(record: Record) -> Sequence[ListedRow]:
     """Read the lists as they are now. They are public: neither connection nor key is needed."""
     from pacifica_provider.api.client import Endpoints, PacificaClient
     from pacifica_provider.api.transports import RequestsTransport
-    from pacifica_provider.exceptions import ConfigurationError
     from pacifica_provider.withdrawals.matching import Reading, Snapshot, history_since_ms, listed_rows
+    from pacifica_provider.withdrawals.withdraw import withdrawal_fee
 
     tolerance_ms = _tolerance_ms()
     client = PacificaClient(
@@ -283,11 +281,8 @@ def _listed(record: Record) -> Sequence[ListedRow]:
     )
     snapshot = Snapshot(0, 0, 0, client.pending_withdrawals().rows)
     history = client.withdrawal_history(history_since_ms(record, tolerance_ms)).rows
-    try:
-        fee = client.bridge_parameters(record.order.symbol).withdrawal_fee
-    except ConfigurationError:  # the bridge is gone; the lists are there all the same
-        fee = None
-    return listed_rows(record, Reading(snapshot, history, fee), tolerance_ms=tolerance_ms)
+    reading = Reading(snapshot, history, withdrawal_fee(client, record.order.symbol))
+    return listed_rows(record, reading, tolerance_ms=tolerance_ms)
 
 
 def _tolerance_ms() -> int:

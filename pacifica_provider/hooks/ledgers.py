@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 
 from pacifica_provider.exceptions import ConfigurationError
-from pacifica_provider.withdrawals.ledger import Ledger, LedgerUnavailableError
+from pacifica_provider.withdrawals.ledger import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pacifica_provider.withdrawals.ledger import Ledger, WholeLedger
 
 VARIABLE_PREFIX = "pacifica_"
 VARIABLE_DESCRIPTION = "Part of the ledger of Pacifica withdrawals; do not delete"
@@ -174,16 +176,8 @@ def _supervisor() -> Callable[[Any], Any]:
     return send
 
 
-class LedgerFromOutside(Ledger, Protocol):
-    """The ledger in Airflow's database, for a command that a person runs. Nothing of it is fenced."""
-
-    def names(self) -> Sequence[str]:
-        """Return the name of every entry, in order."""
-        ...
-
-
-def ledger_from_outside() -> LedgerFromOutside:
-    """Return the ledger of the Airflow whose configuration this process has."""
+def ledger_from_outside() -> WholeLedger:
+    """Return the ledger in the database of the Airflow that this process is configured for. Nothing of it is fenced."""
     return AssetStateTable() if _keeps_asset_state() else VariableTable()
 
 

@@ -158,16 +158,16 @@ def refused_rows(
     """
     found = []
     for attempt in attempts:
-        concluded = attempt.outcome == "refused"
         asked = (
             record if attempt.amount is None else replace(record, order=replace(record.order, amount=attempt.amount))
         )
         found += _in_windows(asked, [attempt], readings, {"exact", "possible"}, tolerance_ms=tolerance_ms)
-        found += [
-            row
-            for row in candidates(asked, readings, tolerance_ms=tolerance_ms)
-            if not concluded and row.transaction_id and row.created_at_ms >= attempt.signed_ms - tolerance_ms
-        ]
+        if attempt.outcome != "refused":
+            found += [
+                row
+                for row in candidates(asked, readings, tolerance_ms=tolerance_ms)
+                if row.transaction_id and row.created_at_ms >= attempt.signed_ms - tolerance_ms
+            ]
     return tuple(found)
 
 

@@ -251,10 +251,8 @@ def next_step(record: Record, seen: Evidence, policy: Policy) -> Step:
     pause = _pause(seen.trouble, seen, policy)
     if pause is not None:
         return pause
-    kind: Literal["misconfigured", "unfinished"] = "unfinished"
-    if seen.trouble.kind == "misconfigured":
-        kind = "misconfigured"
     trouble = seen.trouble
+    kind: Literal["misconfigured", "unfinished"] = "misconfigured" if trouble.kind == "misconfigured" else "unfinished"
     return End(kind, record, trouble.text, retry_after_s=trouble.retry_after_s, status=trouble.status)
 
 

@@ -24,7 +24,8 @@ that the same code runs in Airflow, in the simulator and in anybody's own harnes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -162,6 +163,14 @@ def withdraw(
         runtime=runtime,
     )
     return attempt.run()
+
+
+def withdrawal_fee(exchange: ReadingExchange, symbol: str) -> Decimal | None:
+    """Return the asset's present fee; ``None`` if its bridge is gone: the lists are there all the same."""
+    try:
+        return exchange.bridge_parameters(symbol).withdrawal_fee
+    except ConfigurationError:
+        return None
 
 
 class _OvertakenError(Exception):
@@ -352,7 +361,7 @@ class _Try:
                 return replace(seen, snapshot=snapshot, trouble=None, failures=0)
             since_ms = history_since_ms(record, self._policy.tolerance_ms)
             history = self._exchange.withdrawal_history(since_ms).rows
-            reading = Reading(snapshot, history, self._fee(record.order.symbol))
+            reading = Reading(snapshot, history, withdrawal_fee(self._exchange, record.order.symbol))
         except Throttled as error:
             return replace(seen, trouble=Trouble("throttled", str(error), error.retry_after_s))
         except Unreachable as error:
@@ -361,12 +370,6 @@ class _Try:
             return replace(seen, trouble=Trouble("misconfigured", str(error), status=error.status))
         readings = (*seen.readings, reading)
         return replace(seen, snapshot=snapshot, readings=readings, trouble=None, failures=0)
-
-    def _fee(self, symbol: str) -> Decimal | None:
-        try:
-            return self._exchange.bridge_parameters(symbol).withdrawal_fee
-        except ConfigurationError:  # the bridge is gone; the lists are there all the same
-            return None
 
     def _snapshot(self) -> Snapshot:
         """
@@ -425,7 +428,7 @@ class _Try:
         fence tells the tries of one task instance apart; a mapped task may ask for one reference twice.
         """
         fenced = self._ledger.fenced
-        try:
+        with self._holding(record, "the request was not sent"):
             self._write(written, check=not fenced or self._context.adoption != "window")
             if not fenced:
                 self._check_hold()
@@ -436,24 +439,24 @@ class _Try:
                 self._ledger.set(self._task, {"version": VERSION, "references": self._references})
                 if not fenced:
                     self._check_references()
+
+    @contextmanager
+    def _holding(self, record: Record, sent: str) -> Iterator[None]:
+        """End the try if it turns out not to hold the record, or if that cannot be told."""
+        try:
+            yield
         except LedgerUnavailableError as error:
             # A write that fails after a good read may be the fence: then the other try may have sent something.
-            why = f"Airflow's ledger could not be used ({error}); the request was not sent."
-            raise self._say.overtaken(record, why) from None
+            raise self._say.overtaken(record, f"Airflow's ledger could not be used ({error}); {sent}.") from None
         except _OvertakenError:
             raise self._say.overtaken(record, "The record was written by another try.") from None
 
     def _keep(self, step: Keep, seen: Evidence) -> tuple[Record, Evidence]:
         """Write a record that the rest of this try depends on."""
-        try:
+        with self._holding(step.record, "this try sent nothing"):
             if step.decided and step.record.state == "open":
                 self._refuse_another_reference(LedgerState.of(self._ledger, self._runtime.now_ms()))
             self._write(step.record, check=True)
-        except LedgerUnavailableError as error:
-            why = f"Airflow's ledger could not be used ({error}); this try sent nothing."
-            raise self._say.overtaken(step.record, why) from None
-        except _OvertakenError:
-            raise self._say.overtaken(step.record, "The record was written by another try.") from None
         self._log(step.record, step.said)
         if step.decided:
             self._forget_decision(step.record)

@@ -26,13 +26,12 @@ from pacifica_provider.hooks.ledgers import (
     VARIABLE_PREFIX,
     AssetStateLedger,
     AssetStateTable,
-    LedgerFromOutside,
     VariableLedger,
     VariableTable,
     ledger_for,
     ledger_from_outside,
 )
-from pacifica_provider.withdrawals.ledger import Ledger, LedgerUnavailableError
+from pacifica_provider.withdrawals.ledger import Ledger, LedgerUnavailableError, WholeLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -456,17 +455,17 @@ needs_asset_state = pytest.mark.skipif(not ledgers._keeps_asset_state(), reason=
 
 
 @pytest.fixture(params=[pytest.param(AssetStateTable, marks=needs_asset_state), VariableTable])
-def outside(request: pytest.FixtureRequest, database: Database) -> LedgerFromOutside:
+def outside(request: pytest.FixtureRequest, database: Database) -> WholeLedger:
     """Return each ledger in a database in which the asset is known."""
     register_asset(database)
-    ledger: LedgerFromOutside = request.param()
+    ledger: WholeLedger = request.param()
     return ledger
 
 
 class TestFromOutside:
     """The ledger in Airflow's database, as a person's command sees it."""
 
-    def test_what_is_set_is_got_whole(self, outside: LedgerFromOutside) -> None:
+    def test_what_is_set_is_got_whole(self, outside: WholeLedger) -> None:
         """An entry comes back as it was written, and a second one in its place."""
         outside.set(NAME, RECORD)
         assert outside.get(NAME) == RECORD
@@ -474,18 +473,18 @@ class TestFromOutside:
         outside.set(NAME, OTHER)
         assert outside.get(NAME) == OTHER
 
-    def test_a_missing_entry_is_none(self, outside: LedgerFromOutside) -> None:
+    def test_a_missing_entry_is_none(self, outside: WholeLedger) -> None:
         """An entry that nobody wrote is no error."""
         assert outside.get(NAME) is None
 
-    def test_every_entry_is_named_in_order(self, outside: LedgerFromOutside) -> None:
+    def test_every_entry_is_named_in_order(self, outside: WholeLedger) -> None:
         """A prune sees all entries, and nothing else."""
         for name in ("withdrawal_b", "ledger", "decision_a"):
             outside.set(name, RECORD)
 
         assert list(outside.names()) == ["decision_a", "ledger", "withdrawal_b"]
 
-    def test_what_is_deleted_is_gone(self, outside: LedgerFromOutside) -> None:
+    def test_what_is_deleted_is_gone(self, outside: WholeLedger) -> None:
         """A deleted entry is missing, its name too, and it may be deleted again."""
         outside.set(NAME, RECORD)
 
@@ -495,13 +494,13 @@ class TestFromOutside:
         assert outside.get(NAME) is None
         assert list(outside.names()) == []
 
-    def test_it_says_that_its_writes_are_not_fenced(self, outside: LedgerFromOutside) -> None:
+    def test_it_says_that_its_writes_are_not_fenced(self, outside: WholeLedger) -> None:
         """A command is no try, so Airflow never refuses its write."""
         assert not outside.fenced
 
     @every_call
     def test_a_database_that_fails_is_an_unavailable_ledger(
-        self, outside: LedgerFromOutside, database: Database, call: Callable[[Ledger], object]
+        self, outside: WholeLedger, database: Database, call: Callable[[Ledger], object]
     ) -> None:
         """Whatever the database raises has one name, and is not taken for a missing entry."""
         from airflow.models.base import Base
@@ -514,7 +513,7 @@ class TestFromOutside:
             outside.names()
 
     def test_a_task_reads_what_a_command_wrote(
-        self, outside: LedgerFromOutside, database: Database, supervisor: Supervisor, state: AssetState
+        self, outside: WholeLedger, database: Database, supervisor: Supervisor, state: AssetState
     ) -> None:
         """A decision left from outside is the same JSON that a task's ledger reads."""
         from airflow.models.variable import Variable
