@@ -92,7 +92,7 @@ async def deliver(answer: Answer, fault: Fault | None, wire: Wire, closing: Clos
         await _break(answer, fault, wire, closing)
         return Nothing()
     if fault is not None and kind == "huge":
-        return _huge(answer, int(fault.number("bytes")))
+        return _huge(answer, int(fault.number("bytes")), wire)
     if kind == "no_date":
         answer = answer.with_headers()
         headers = {name: text for name, text in answer.all_headers.items() if name != "date"}
@@ -129,8 +129,8 @@ async def _drip(raw: bytes, seconds: float, wire: Wire, closing: Closing) -> Non
     await wire.close()
 
 
-def _huge(answer: Answer, size: int) -> Response:
-    """Pad the JSON answer to `size` bytes with one long text, in pieces."""
+def _huge(answer: Answer, size: int, wire: Wire) -> Response:
+    """Pad the JSON answer to `size` bytes with one long text, in pieces, for as long as somebody reads it."""
     opening = answer.body[:-1] + b',"padding":"' if answer.body.endswith(b"}") else b'{"padding":"'
     ending = b'"}'
     filler = max(0, size - len(opening) - len(ending))
@@ -138,7 +138,10 @@ def _huge(answer: Answer, size: int) -> Response:
     async def pieces() -> AsyncIterator[bytes]:
         yield opening
         for start in range(0, filler, CHUNK):
+            if wire.gone.is_set():
+                return
             yield b"x" * min(CHUNK, filler - start)
+            await asyncio.sleep(0)  # a piece that nobody reads any more is written at once: let others have their turn
         yield ending
 
     total = str(len(opening) + filler + len(ending))
