@@ -135,6 +135,11 @@ class AirflowRest:
         answer = self.rest("GET", path, map_index=map_index, full_content="true")
         return "\n".join(_line(each) for each in answer["content"])
 
+    def task_tries(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[dict[str, Any]]:
+        """Return every try Airflow has kept, the oldest first; its count may have skipped a number (seen on 3.3.2)."""
+        found = self.rest("GET", f"{_task(dag_id, run_id, task_id, map_index)}/tries")["task_instances"]
+        return sorted(found, key=lambda each: int(each["try_number"]))
+
     def asset_state(self, asset: str, key: str) -> Any:
         """Return a value of an asset's state, None if there is none. Airflow 3.3 or later."""
         try:

@@ -9,11 +9,11 @@ import pytest
 
 from dev.local_airflow import LocalAirflow
 from dev.local_sandbox import LocalSandbox
-from tests.system.side_by_side import SideBySide
+from tests.system.side_by_side import SideBySide, telling
 from tests.system.stage import DAGS, Stage, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 HERE = Path(__file__).parent
 # Those of the first files run side by side; the next stop parts of Airflow; the last looks at what all have left.
@@ -44,6 +44,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     pyfuncitem.session.config.stash[SIDE_BY_SIDE].result(pyfuncitem)
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Let a failing test tell what became of its runs; those that run side by side do it in their own threads."""
+    stage = getattr(item, "funcargs", {}).get("stage")
+    if stage is None or item.get_closest_marker("side_by_side") is not None:
+        yield
+        return
+    with telling(stage, item):
+        yield
 
 
 SIDE_BY_SIDE = pytest.StashKey[SideBySide]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -93,11 +94,9 @@ class Run:
         """Wait for the run's end and return its state."""
         return self.airflow.wait_run(self.dag_id, self.run_id, timeout_s)
 
-    def wait_task(self, *states: str, try_number: int = 0, map_index: int = -1) -> str:
+    def wait_task(self, *states: str) -> str:
         """Wait until the task is in one of the states."""
-        return self.airflow.wait_task_state(
-            *self.task, states, timeout_s=WAIT_S, try_number=try_number, map_index=map_index
-        )
+        return self.airflow.wait_task_state(*self.task, states, timeout_s=WAIT_S)
 
     def again(self, task_ids: list[str] | None = None) -> str:
         """Clear the task, or those named, and return the state the run ends in this time."""
@@ -108,15 +107,57 @@ class Run:
         """Return what the task returned."""
         return self.airflow.xcom(self.dag_id, self.run_id, task_id or self.task_id, map_index=map_index)
 
+    def wait_deferred(self) -> None:
+        """
+        Wait until the task is deferred and the scheduler knows.
+
+        A task that is resumed before the scheduler has read how its process ended is failed as "killed externally"
+        (3 of 50 on a busy machine, 3.3.2).
+        """
+        self.wait_task("deferred")
+        self.wait_scheduler_knows_deferred(1)
+
+    def wait_scheduler_knows_deferred(self, count: int) -> None:
+        """Wait until the scheduler has read that so many of the task's processes ended deferred."""
+        ended = re.compile(rf"dag_id={self.dag_id}, task_id={self.task_id}, run_id={self.run_id},.* state=deferred,")
+        self.airflow.wait_until(
+            lambda: len(ended.findall(self.airflow.log("scheduler"))) >= count,
+            WAIT_S,
+            f"the scheduler to know {count} of {self.run_id} deferred",
+        )
+
+    def wait_next_try(self) -> None:
+        """Wait until a second try has begun."""
+        self.airflow.wait_until(
+            lambda: self.tries() > 1 and self.airflow.task_tries(*self.task)[-1]["state"] in ("running", "success"),
+            WAIT_S,
+            f"a second try of {self.run_id}",
+        )
+
     def tries(self, map_index: int = -1) -> int:
         """Return how often the task was tried."""
-        tasks = self.airflow.task_instances(self.dag_id, self.run_id)
-        (ours,) = [each for each in tasks if (each["task_id"], each["map_index"]) == (self.task_id, map_index)]
-        return int(ours["try_number"])
+        return len(self.airflow.task_tries(*self.task, map_index))
 
-    def log(self, try_number: int = 0, map_index: int = -1) -> str:
-        """Return the log of a try, the last unless named."""
-        return self.airflow.task_log(*self.task, try_number or self.tries(map_index), map_index)
+    def logs(self, map_index: int = -1) -> list[str]:
+        """Return the log of every try."""
+        numbers = [int(each["try_number"]) for each in self.airflow.task_tries(*self.task, map_index)]
+        return [self.airflow.task_log(*self.task, number, map_index) for number in numbers]
+
+    def log(self, map_index: int = -1) -> str:
+        """Return the log of the last try."""
+        return self.logs(map_index)[-1]
+
+    def story(self) -> str:
+        """Return what there is to know of the run: each task, the log of each of its tries, the scheduler's words."""
+        told = [f"=== {self.dag_id} {self.run_id}"]
+        for task in self.airflow.task_instances(self.dag_id, self.run_id):
+            name, index = task["task_id"], task["map_index"]
+            for each in self.airflow.task_tries(self.dag_id, self.run_id, name, index):
+                told.append(f"--- {name}[{index}] try {each['try_number']}: {each['state']}")
+                told.append(self.airflow.task_log(self.dag_id, self.run_id, name, each["try_number"], index))
+        ours = re.compile(rf"\b{re.escape(self.run_id)}\b")
+        told += ["--- scheduler", *(line for line in self.airflow.log("scheduler").splitlines() if ours.search(line))]
+        return "\n".join(told)
 
     def record(self, reference: str | None = None) -> Any:
         """Return what the ledger holds of the withdrawal, None if nothing."""

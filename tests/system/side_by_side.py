@@ -9,12 +9,16 @@ passes or fails as if it had run just then.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
+from dev.airflow_rest import AirflowFailed
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -52,4 +56,20 @@ class SideBySide:
     def _run(self, item: pytest.Item) -> None:
         assert isinstance(item, pytest.Function)
         parameters: dict[str, Any] = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-        item.obj(stage=self._stage, **parameters)
+        with telling(self._stage, item):
+            item.obj(stage=self._stage, **parameters)
+
+
+@contextmanager
+def telling(stage: Stage, item: pytest.Item) -> Iterator[None]:
+    """Where the test fails, print with its report what became of the runs it had started."""
+    stage.forget_runs()
+    try:
+        yield
+    except BaseException:
+        try:
+            story = stage.story()
+        except (httpx.HTTPError, AirflowFailed) as error:
+            story = f"could not be read: {error}"
+        item.add_report_section("call", "runs", story)
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
+import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,7 @@ class Stage:
         ready = exchange.info
         self.default = Payer(exchange, "pacifica_default", ready["account"], {n: ready[n] for n in SECRETS})
         self.payers = [self.default]
+        self._begun: dict[int, list[Run]] = {}
 
     def payer(self, exchange: Exchange | None = None, **extra: object) -> Payer:
         """Open an account and make a connection of it; on the shared exchange unless told otherwise."""
@@ -121,7 +123,17 @@ class Stage:
         orders = {"conn": payer.conn_id, "symbol": "SOL", "amount": amount, **conf}
         run_id = run_id or f"run-{next(_numbers)}"
         started = self.airflow.trigger(dag_id, orders, run_id, logical_date)
-        return Run(self.airflow, payer, dag_id, started, self.folder / started, task_id)
+        run = Run(self.airflow, payer, dag_id, started, self.folder / started, task_id)
+        self._begun.setdefault(threading.get_ident(), []).append(run)
+        return run
+
+    def forget_runs(self) -> None:
+        """Begin another test in this thread."""
+        self._begun.pop(threading.get_ident(), None)
+
+    def story(self) -> str:
+        """Return what there is to know of the runs that this thread's test started."""
+        return "\n".join(run.story() for run in self._begun.get(threading.get_ident(), []))
 
     def repoint(self, conn_id: str, other: Payer) -> None:
         """Let the connection pay from another account."""

@@ -80,7 +80,7 @@ def test_a_trigger_that_ran_in_two_triggerers_ends_its_task_once(stage: Stage) -
     """One triggerer stands still and is replaced (F43); when it goes on, its stale event changes nothing."""
     with stage.own_exchange() as payer:
         run = stage.run("pay_drifting", payer)
-        run.wait_task("deferred")
+        run.wait_deferred()
         stage.airflow.wait_until(lambda: sockets(run) == 1, WAIT_S, "the trigger to listen")
         standing = [psutil.Process(pid) for pid in stage.airflow.pids("triggerer")]
         try:

@@ -70,7 +70,7 @@ def test_a_zombie_without_a_fence_sends_nothing_either(stage: Stage, point: str,
     run = stage.run("pay", stage.payer(), accident=accident(point, "freeze"))
     run.wait_struck()
     stage.airflow.task_processes(*run.task).supervisor.kill()
-    run.wait_task("running", "success", try_number=2)
+    run.wait_next_try()
     zombie = stage.process_of(run)
 
     run.thaw()

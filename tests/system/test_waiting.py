@@ -35,6 +35,7 @@ def waiting(stage: Stage, payer: Payer, count: int) -> Run:
         2 * WAIT_S,
         f"{count} tasks to be deferred",
     )
+    run.wait_scheduler_knows_deferred(count)
     return run
 
 

@@ -27,7 +27,7 @@ class Pay(WithdrawSpotAssetOperator):
     def pre_execute(self, context: Any) -> None:
         """Limit the first try's time, if the conf says so."""
         limit = orders(context).get("first_try_s")
-        if limit is not None and context["ti"].try_number == 1:
+        if limit is not None and accidents.this_try(context) == 1:
             self.execution_timeout = timedelta(seconds=limit)
 
     def execute(self, context: Context) -> dict[str, Any]:

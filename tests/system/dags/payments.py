@@ -36,7 +36,7 @@ with DAG("pay_drifting", schedule=None, **MANY):
         poll_interval=2,
     )
 
-with DAG("pay_impatient", schedule=None, **MANY):
+with DAG("pay_impatient", schedule=None, **{**MANY, "default_args": {**RETRYING, "retries": 20}}):
     Pay(
         task_id="withdraw",
         wait_for_settlement=True,
