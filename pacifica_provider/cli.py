@@ -223,7 +223,7 @@ def _decide(ledger: WholeLedger, waiting: str, record: Record, args: argparse.Na
     said = {"by": args.by or getpass.getuser(), "why": args.why, "decision_id": uuid.uuid4().hex}
     listed = () if args.decide == "void" else _listed(record)
     if args.decide == "void":
-        decision = decisions.Decision(record.key, "void", **said)
+        decision: Decision = decisions.Void(record.key, **said)
     elif args.decide == "repost":
         named = [int(nonce) for nonce in args.rows.split(",") if nonce.strip().isdigit()]
         decision = decisions.repost(record, named, **said)
@@ -248,13 +248,13 @@ def _leave(ledger: WholeLedger, waiting: str, record: Record, decision: Decision
     except decisions.StaleDecisionError as error:
         print(f"The decision cannot be taken: {error}. Nothing was decided.")
         return REFUSED
-    ledger.set(waiting, decision.to_json())
+    ledger.set(waiting, decisions.stored_form(decision))
     identity = record.identity
     print(
-        f"Taken: {decision.action} {record.order} by {decision.by}. It is applied by the task's next try. Clear the "
-        f"task {identity.task_id!r} of the run {identity.run_id!r} of the DAG {identity.dag_id!r} on Airflow's page or "
-        f"with one call of its REST API, which names the run:\nPOST /api/v2/dags/{identity.dag_id}/clearTaskInstances\n"
-        f"{_clear_body(record)}"
+        f"Taken: {decisions.action(decision)} {record.order} by {decision.by}. It is applied by the task's next try. "
+        f"Clear the task {identity.task_id!r} of the run {identity.run_id!r} of the DAG {identity.dag_id!r} on "
+        "Airflow's page or with one call of its REST API, which names the run:\n"
+        f"POST /api/v2/dags/{identity.dag_id}/clearTaskInstances\n{_clear_body(record)}"
     )
     return DONE
 

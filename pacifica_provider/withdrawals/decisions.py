@@ -16,133 +16,99 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from pacifica_provider.api.amounts import canonical_text, parse_wire_amount
-from pacifica_provider.api.models import parse_batch_nonce
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.withdrawals.matching import ListedRow, receipt_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pacifica_provider.withdrawals.record import Record, Row
 
-Action = Literal["adopt", "repost", "void"]
-_COMMON = {"key", "action", "by", "why", "decision_id"}
-_FIELDS: Mapping[Action, frozenset[str]] = {
-    "adopt": frozenset(_COMMON | {"fingerprint", "batch_nonce", "created_at_ms", "amount"}),
-    "repost": frozenset(_COMMON | {"fingerprint", "attempts", "rows"}),
-    "void": frozenset(_COMMON),
-}
+_Text = Annotated[str, Meta(pattern=r"\S")]
+_Count = Annotated[int, Meta(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """
-    What a person decided, who it was and why.
+class Void(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="void"):
+    """This run never withdraws. ``decision_id`` tells whether it was applied already."""
 
-    ``adopt`` names one row, its ``amount`` as it was listed; ``repost`` the batch nonces that are somebody else's, and
-    how many attempts there were.
-    """
+    key: _Text
+    by: _Text
+    why: _Text
+    decision_id: str = ""
 
-    key: str
-    action: Action
-    by: str
-    why: str
-    decision_id: str
-    fingerprint: str = ""
-    batch_nonce: int = 0
-    created_at_ms: int = 0
-    amount: Decimal = Decimal(0)
-    attempts: int = 0
-    rows: tuple[int, ...] = ()
 
-    @classmethod
-    def from_json(cls, data: object) -> Decision:
-        """Read a decision; ``ConfigurationError`` naming what is wrong with it."""
+class Adopt(Void, frozen=True, kw_only=True, tag="adopt"):
+    """The named row is this withdrawal; ``amount`` as it was listed."""
+
+    fingerprint: _Text
+    batch_nonce: _Count
+    created_at_ms: _Count
+    amount: str
+
+
+class Repost(Void, frozen=True, kw_only=True, tag="repost"):
+    """Nothing moved by so many attempts, and the batch nonces in ``rows`` are somebody else's."""
+
+    fingerprint: _Text
+    attempts: _Count
+    rows: tuple[_Count, ...]
+
+
+Decision = Adopt | Repost | Void
+
+
+def read_decision(data: object) -> Decision:
+    """Read a decision, an object or its JSON text; ``ConfigurationError`` naming what is wrong with it."""
+    try:
         if isinstance(data, str):
-            try:
-                data = json.loads(data)
-            except ValueError:
-                raise _refused("it is not JSON") from None
-        if not isinstance(data, Mapping):
-            raise _refused("it is not an object")
-        action = data.get("action")
-        if action not in ("adopt", "repost", "void"):  # a tuple: what is no text need not be hashable
-            raise _refused("action is not one of adopt, repost, void")
-        wanted = _FIELDS[action]
-        unknown, missing = sorted(set(data) - wanted), sorted(wanted - set(data) - {"decision_id"})
-        if unknown or missing:
-            raise _refused(f"{action} has unknown fields {unknown}" if unknown else f"{action} lacks {missing}")
-        texts = wanted & {"key", "by", "why", "fingerprint"}
-        wrong = [name for name in sorted(texts) if not isinstance(data[name], str) or not data[name].strip()]
-        if wrong:
-            raise _refused(f"{wrong[0]} is not text")
-        try:
-            read: dict[str, Any] = {
-                name: read_field(data[name]) for name, read_field in _READERS.items() if name in wanted
-            }
-        except (ValueError, TypeError) as error:
-            raise _refused(str(error)) from None
-        digest = hashlib.sha256(json.dumps(dict(data), sort_keys=True).encode()).hexdigest()[:16]
-        return cls(
-            action=action,
-            decision_id=str(data.get("decision_id") or digest),
-            **{name: data[name] for name in texts},
-            **read,
-        )
+            data = msgspec.json.decode(data)
+        decision: Decision = msgspec.convert(data, Decision)
+        if isinstance(decision, Adopt):
+            parse_wire_amount(decision.amount)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigurationError(f"This is no decision on a withdrawal (adopt, repost or void): {error}.") from None
+    if decision.decision_id:
+        return decision
+    digest = hashlib.sha256(json.dumps(stored_form(decision), sort_keys=True).encode()).hexdigest()[:16]
+    return msgspec.structs.replace(decision, decision_id=digest)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the stored form."""
-        plain = {
-            "key": self.key,
-            "action": self.action,
-            "by": self.by,
-            "why": self.why,
-            "decision_id": self.decision_id,
-            "fingerprint": self.fingerprint,
-            "batch_nonce": self.batch_nonce,
-            "created_at_ms": self.created_at_ms,
-            "amount": canonical_text(self.amount),
-            "attempts": self.attempts,
-            "rows": list(self.rows),
-        }
-        return {name: plain[name] for name in sorted(_FIELDS[self.action])}
+
+def stored_form(decision: Decision) -> dict[str, Any]:
+    """Return it as plain JSON."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(decision))
+    return plain
 
 
 class StaleDecisionError(Exception):
     """The decision does not fit the withdrawal as it stands now."""
 
 
-def adopt(record: Record, row: Row, *, by: str, why: str, decision_id: str) -> Decision:
+def adopt(record: Record, row: Row, *, by: str, why: str, decision_id: str) -> Adopt:
     """Return the decision that this listed row is the record's withdrawal."""
-    return Decision(
+    return Adopt(
         record.key,
-        "adopt",
         by,
         why,
         decision_id,
         fingerprint=record.fingerprint,
         batch_nonce=row.batch_nonce,
         created_at_ms=row.created_at_ms,
-        amount=row.amount,
+        amount=canonical_text(row.amount),
     )
 
 
-def repost(record: Record, rows: Sequence[int], *, by: str, why: str, decision_id: str) -> Decision:
+def repost(record: Record, rows: Sequence[int], *, by: str, why: str, decision_id: str) -> Repost:
     """Return the decision that nothing moved, and that the named batch nonces are somebody else's."""
-    return Decision(
-        record.key,
-        "repost",
-        by,
-        why,
-        decision_id,
-        fingerprint=record.fingerprint,
-        attempts=len(record.attempts),
-        rows=tuple(rows),
-    )
+    attempts = len(record.attempts)
+    return Repost(record.key, by, why, decision_id, fingerprint=record.fingerprint, attempts=attempts, rows=tuple(rows))
 
 
 def apply_decision(record: Record, decision: Decision, listed: Sequence[ListedRow], *, tolerance_ms: int) -> Record:
@@ -158,15 +124,20 @@ def apply_decision(record: Record, decision: Decision, listed: Sequence[ListedRo
         raise StaleDecisionError(f"it is for key {decision.key}, this withdrawal has {record.key}")
     if record.state not in {"open", "unknown"}:
         raise StaleDecisionError(f"the withdrawal is {record.state}, so nothing is left to decide")
-    if decision.action != "void" and decision.fingerprint != record.fingerprint:
+    if isinstance(decision, (Adopt, Repost)) and decision.fingerprint != record.fingerprint:
         raise StaleDecisionError("it was taken on another order")
-    said = f"{decision.action} by {decision.by}: {decision.why}"
+    said = f"{action(decision)} by {decision.by}: {decision.why}"
     record = replace(record, decisions=(*record.decisions, decision.decision_id), reason=said)
-    if decision.action == "void":
-        return replace(record, state="void")
-    if decision.action == "adopt":
+    if isinstance(decision, Adopt):
         return _adopted(record, decision, listed, tolerance_ms)
-    return _reposted(record, decision, listed)
+    if isinstance(decision, Repost):
+        return _reposted(record, decision, listed)
+    return replace(record, state="void")
+
+
+def action(decision: Decision) -> str:
+    """Return the word for it: adopt, repost or void."""
+    return str(type(decision).__struct_config__.tag)
 
 
 def to_be_named(listed: Sequence[ListedRow]) -> list[int]:
@@ -174,17 +145,17 @@ def to_be_named(listed: Sequence[ListedRow]) -> list[int]:
     return sorted({each.row.batch_nonce for each in listed if each.fit != "other"})
 
 
-def _adopted(record: Record, decision: Decision, listed: Sequence[ListedRow], tolerance_ms: int) -> Record:
-    named = (decision.batch_nonce, decision.created_at_ms)
+def _adopted(record: Record, decision: Adopt, listed: Sequence[ListedRow], tolerance_ms: int) -> Record:
+    named, amount = (decision.batch_nonce, decision.created_at_ms), Decimal(decision.amount)
     found = [
         each
         for each in listed
-        if (each.row.batch_nonce, each.row.created_at_ms) == named and decision.amount in _amounts(record, each.row)
+        if (each.row.batch_nonce, each.row.created_at_ms) == named and amount in _amounts(record, each.row)
     ]
     if not found:
         raise StaleDecisionError(
-            f"no withdrawal with batch_nonce {named[0]}, created_at {named[1]} and amount "
-            f"{canonical_text(decision.amount)} is listed any more"
+            f"no withdrawal with batch_nonce {named[0]}, created_at {named[1]} and amount {decision.amount} is listed "
+            "any more"
         )
     if found[0].fit == "other":
         raise StaleDecisionError(f"batch_nonce {named[0]} has another amount than this order")
@@ -197,7 +168,7 @@ def _amounts(record: Record, row: Row) -> set[Decimal | None]:
     return {row.amount, row.net_amount, record.order.amount}
 
 
-def _reposted(record: Record, decision: Decision, listed: Sequence[ListedRow]) -> Record:
+def _reposted(record: Record, decision: Repost, listed: Sequence[ListedRow]) -> Record:
     if record.duplicate:
         raise StaleDecisionError(
             "Pacifica has answered 409 to this key, so posting it again is futile while the key is remembered and "
@@ -217,28 +188,3 @@ def _reposted(record: Record, decision: Decision, listed: Sequence[ListedRow]) -
     )
     others = tuple(each.row for each in listed if each.fit != "other")
     return replace(record, state="open", maybe_sent=False, before=(*record.before, *others), attempts=attempts)
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"not a whole number of at least 0: {str(value)[:40]!r}")
-    return value
-
-
-def _nonces(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list):
-        raise ValueError("rows is not a list of batch nonces")
-    return tuple(parse_batch_nonce(row) for row in value)
-
-
-_READERS: Mapping[str, Callable[[object], Any]] = {
-    "batch_nonce": parse_batch_nonce,
-    "created_at_ms": _count,
-    "amount": parse_wire_amount,
-    "attempts": _count,
-    "rows": _nonces,
-}
-
-
-def _refused(why: str) -> ConfigurationError:
-    return ConfigurationError(f"This is no decision on a withdrawal: {why}.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pacifica_provider.api.outcomes import Accepted, Duplicate, Outcome, Throttled, Unknown
-from pacifica_provider.withdrawals.decisions import Decision, StaleDecisionError, apply_decision
+from pacifica_provider.withdrawals.decisions import Decision, StaleDecisionError, Void, apply_decision
 from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
 from pacifica_provider.withdrawals.ledger import LedgerState
 from pacifica_provider.withdrawals.matching import (
@@ -301,7 +301,7 @@ def _decided(record: Record, decision: Decision, seen: Evidence, policy: Policy)
     """Apply a person's decision, once no request can be accepted any more and the lists have been read."""
     if decision.decision_id in record.decisions:
         return Drop("it has been applied")
-    if decision.action != "void" and decision.key == record.key and record.state in {"open", "unknown"}:
+    if type(decision) is not Void and decision.key == record.key and record.state in {"open", "unknown"}:
         step = _read_past(record.live_until_ms, seen)
         if step is not None:
             return step

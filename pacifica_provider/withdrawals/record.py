@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal
+
+import msgspec
 
 from pacifica_provider.api.amounts import canonical_text, parse_wire_amount
 from pacifica_provider.api.models import parse_batch_nonce
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-VERSION = 1
+VERSION: Literal[1] = 1
 
 AttemptOutcome = Literal["unanswered", "unsent", "answered", "refused", "overruled"]
 State = Literal["open", "accepted", "rejected", "unknown", "void"]
@@ -164,11 +163,12 @@ class Record:
     def from_json(cls, data: object) -> Record:
         """Read the stored form; ``ConfigurationError`` if it is not exactly one that this version writes."""
         try:
-            record = _record(data)
+            record = msgspec.convert(data, cls)
             _check(record)
-            if record.to_json(data["write_id"]) != data:  # type: ignore[index]  # what has no write_id was refused
+            # What is too much, or written in another form, does not come back.
+            if record.to_json(msgspec.convert(data, _Written).write_id) != data:
                 raise ValueError("it does not read back as it was written")
-        except (ConfigurationError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        except (ConfigurationError, msgspec.ValidationError, ValueError, ArithmeticError) as error:
             raise ConfigurationError(
                 "The stored record of this withdrawal cannot be read "
                 f"({type(error).__name__}: {str(error)[:120]}). Money may have moved. Nothing was sent by this try, "
@@ -176,6 +176,14 @@ class Record:
                 "variable), and compare it with Pacifica's lists."
             ) from None
         return record
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What stands beside the record's fields in its stored form."""
+
+    version: Literal[1]
+    write_id: str
 
 
 def _plain(value: Any) -> Any:
@@ -190,66 +198,21 @@ def _plain(value: Any) -> Any:
 
 def _check(record: Record) -> None:
     """Raise ``ValueError`` for a record that reads back but was never written by this package."""
-    times = [record.since_ms, *(row.created_at_ms for row in record.before)]
-    for attempt in record.attempts:
-        times += [attempt.signed_ms, attempt.window_ms]
+    rows, receipt = record.before, () if record.receipt is None else (record.receipt,)
+    counts = [record.since_ms, record.restores, *(row.created_at_ms for row in rows)]
+    counts += [count for attempt in record.attempts for count in (attempt.signed_ms, attempt.window_ms)]
+    amounts = [amount for row in rows for amount in (row.amount, row.net_amount)]
+    amounts += [amount for got in receipt for amount in (got.requested_amount, got.fee_amount)]
+    amounts += [attempt.amount for attempt in record.attempts]
+    nonces = [*(row.batch_nonce for row in rows), *(got.batch_nonce for got in receipt)]
     checks = {
-        "state": str(record.state) in get_args(State),
-        "outcome": all(str(a.outcome) in get_args(AttemptOutcome) for a in record.attempts),
         "receipt": (record.state == "accepted") == (record.receipt is not None),
-        "times": all(type(time) is int and time >= 0 for time in times),
-        "flags": type(record.maybe_sent) is bool,
-        "restores": type(record.restores) is int and record.restores >= 0,
+        "times": all(count >= 0 for count in counts),
+        "amounts": all(parse_wire_amount(canonical_text(amount)) == amount for amount in amounts if amount is not None),
+        "batches": all(parse_batch_nonce(nonce) == nonce for nonce in nonces),
+        "order": record.order == Order.parse(record.order.symbol, record.order.amount),
         "fingerprint": record.fingerprint == fingerprint(record.identity, record.base_url, record.order),
     }
     wrong = [name for name, right in checks.items() if not right]
     if wrong:
         raise ValueError(f"its {wrong[0]} cannot be")
-
-
-def _record(data: Any) -> Record:
-    if data["version"] != VERSION:
-        raise ValueError("another version of this package wrote it")
-    if not isinstance(data["write_id"], str):
-        raise ValueError("its write_id cannot be")
-    rest = {k: v for k, v in data.items() if k not in {"version", "write_id", "key"}}
-    receipt = rest["receipt"]
-    return Record(
-        **{
-            **rest,
-            "identity": RunIdentity(**rest["identity"]),
-            "order": Order.parse(rest["order"]["symbol"], rest["order"]["amount"]),
-            "before": tuple(_row(row) for row in rest["before"]),
-            "attempts": tuple(_attempt(attempt) for attempt in rest["attempts"]),
-            "receipt": None if receipt is None else _receipt(receipt),
-            "decisions": tuple(rest["decisions"]),
-        }
-    )
-
-
-def _attempt(data: Mapping[str, Any]) -> Attempt:
-    amount = data["amount"]
-    return Attempt(**{**data, "amount": None if amount is None else parse_wire_amount(amount)})
-
-
-def _row(data: Mapping[str, Any]) -> Row:
-    net = data["net_amount"]
-    return Row(
-        batch_nonce=parse_batch_nonce(data["batch_nonce"]),
-        amount=parse_wire_amount(data["amount"]),
-        net_amount=None if net is None else parse_wire_amount(net),
-        created_at_ms=data["created_at_ms"],
-        transaction_id=data["transaction_id"],
-    )
-
-
-def _receipt(data: Mapping[str, Any]) -> StoredReceipt:
-    fee = data["fee_amount"]
-    return StoredReceipt(
-        **{
-            **data,
-            "batch_nonce": parse_batch_nonce(data["batch_nonce"]),
-            "requested_amount": parse_wire_amount(data["requested_amount"]),
-            "fee_amount": None if fee is None else parse_wire_amount(fee),
-        }
-    )

@@ -33,7 +33,7 @@ from pacifica_provider.api.outcomes import Outcome
 from pacifica_provider.api.outcomes import Throttled as ThrottledOutcome
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, Throttled, Unreachable
 from pacifica_provider.withdrawals import failpoints
-from pacifica_provider.withdrawals.decisions import Decision
+from pacifica_provider.withdrawals.decisions import Decision, read_decision
 from pacifica_provider.withdrawals.ledger import (
     Ledger,
     LedgerState,
@@ -268,7 +268,7 @@ class _Try:
         if stored is None:
             return None
         try:
-            return Decision.from_json(stored)
+            return read_decision(stored)
         except ConfigurationError as error:
             self._runtime.log(f"WARNING: a waiting decision is dropped: {error}")
             self._ledger.delete(self._decision)

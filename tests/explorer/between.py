@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
 from pacifica_provider.withdrawals import decisions
 from pacifica_provider.withdrawals.ledger import prune, restored
@@ -210,7 +212,7 @@ def decide(world: World, reference: str, does: str) -> None:
     world.decisions += 1
     said: dict[str, Any] = {"by": "ana", "why": "looked", "decision_id": f"d{world.decisions}"}
     if does == "voids it":
-        decision = decisions.Decision(record.key, "void", **said)
+        decision: decisions.Decision = decisions.Void(record.key, **said)
     elif does.startswith("adopts"):
         own = does == "adopts the right row"
         decision = decisions.adopt(record, _to_adopt(world, reference, record, own=own)[0], **said)
@@ -220,13 +222,13 @@ def decide(world: World, reference: str, does: str) -> None:
         sight = _sight_now(world, reference, record)
         if does.endswith("at first"):
             sight = world.seen[reference]
-        decision = decisions.repost(record, sight.rows, **said)
-        decision = replace(decision, fingerprint=sight.fingerprint, attempts=sight.attempts)
+        reposted = decisions.repost(record, sight.rows, **said)
+        decision = msgspec.structs.replace(reposted, fingerprint=sight.fingerprint, attempts=sight.attempts)
         if sight.moved:
             world.cause("A4 a person had it posted again although it had moved")
         if world.said.get(reference, ("",))[0] == "OutcomeUnknown":
             world.said.pop(reference)
-    world.entries[DECISIONS[reference]] = decision.to_json()
+    world.entries[DECISIONS[reference]] = decisions.stored_form(decision)
     for at, task in enumerate(world.tasks):
         if task.ended and reference in task.references:
             clear(world, at)

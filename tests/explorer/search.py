@@ -370,10 +370,11 @@ def _as_recorded(world: World, other_than: str = "") -> None:
     """Let the task ask for the order and reference that its errors name; ``other_than`` was refused just now."""
     if world.setting.kind != "plain":
         return
-    recorded = [ref for ref in PLAIN_REFERENCES if world.record(ref) is not None and ref != other_than]
+    others = [ref for ref in PLAIN_REFERENCES if ref != other_than]
+    recorded = [ref for ref in others if world.record(ref) is not None]
     may_have_moved = [ref for ref in recorded if Record.from_json(world.record(ref)).may_have_moved]
     accepted = [ref for ref in recorded if (world.record(ref) or {})["state"] == "accepted"]
-    reference = (accepted or may_have_moved or recorded or PLAIN_REFERENCES)[0]
+    reference = (accepted or may_have_moved or recorded or others)[0]
     record = world.record(reference)
     amount = Decimal(record["order"]["amount"]) if record else world.tasks[0].amount
     world.tasks = (replace(world.tasks[0], references=(reference,), amount=amount),)

@@ -344,8 +344,8 @@ STALE: list[Any] = [
         id="F99-no-such-row",
     ),
     pytest.param("void", {"key": "707c8f43-4f9e-5fd7-9463-d1c4d56dee14"}, "it is for key 707c8f43", id="F99-void"),
-    pytest.param("void", {"why": ""}, "This is no decision on a withdrawal: why is not text", id="F99-malformed"),
-    pytest.param("void", {"action": "pay"}, "action is not one of adopt, repost, void", id="F99-no-action"),
+    pytest.param("void", {"why": ""}, "matching regex '\\\\S' - at `$.why`", id="F99-malformed"),
+    pytest.param("void", {"action": "pay"}, "(adopt, repost or void): Invalid value 'pay'", id="F99-no-action"),
 ]
 
 
