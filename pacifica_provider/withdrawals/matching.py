@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from pacifica_provider.api.amounts import difference
@@ -17,7 +18,6 @@ from pacifica_provider.withdrawals.record import Attempt, Record, Row, StoredRec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from decimal import Decimal
 
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
     from pacifica_provider.withdrawals.identity import Order
@@ -55,7 +55,8 @@ class ListedRow:
     A row of the record's symbol since the record began, and how well it fits.
 
     ``exact``: gross or net, by the fee as known, it is the order's amount. ``possible``: it is the order's amount if
-    another fee was taken from it. ``in_window``: made while a request of the record could be accepted.
+    another fee was taken from it, or if the list shows fewer decimal places than were accepted (unknown of Pacifica).
+    ``in_window``: made while a request of the record could be accepted.
     """
 
     row: Row
@@ -63,7 +64,11 @@ class ListedRow:
     in_window: bool
 
     def __str__(self) -> str:
-        amount = {"exact": "amount fits", "possible": "amount fits if another fee was taken", "other": "other amount"}
+        amount = {
+            "exact": "amount fits",
+            "possible": "amount fits with another fee, or rounded",
+            "other": "other amount",
+        }
         when = "made while a request of this run was valid" if self.in_window else "made at another time"
         return f"{self.row} ({amount[self.fit]}; {when})"
 
@@ -208,15 +213,17 @@ def receipt_of(record: Record, row: Row, *, tolerance_ms: int) -> StoredReceipt:
     )
 
 
+# What a list that shows four decimal places, or more, may be off by.
+_ROUNDED = Decimal("0.0001")
 _RANK: dict[Fit, int] = {"exact": 0, "possible": 1, "other": 2}
 
 
 def _fit(order: Order, row: Row, fee: Decimal | None) -> Fit:
-    if row.net_amount is not None:  # a pending row shows the gross amount
-        return "exact" if row.amount == order.amount else "other"
-    if row.amount in _shown(order, fee):
+    pending = row.net_amount is not None  # a pending row shows the gross amount
+    if row.amount in ({order.amount} if pending else _shown(order, fee)):
         return "exact"
-    return "possible" if row.amount < order.amount else "other"
+    above = difference(row.amount, order.amount)
+    return "possible" if above < _ROUNDED and not (pending and above <= -_ROUNDED) else "other"
 
 
 def _shown(order: Order, fee: Decimal | None) -> set[Decimal]:

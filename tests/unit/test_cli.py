@@ -109,7 +109,7 @@ def test_every_row_of_the_symbol_is_shown_with_its_fit(rig: Rig, terminal: Termi
 
     assert len(rows) == 2
     assert f"batch_nonce {nonce}, amount 0.999" in rows[0]
-    assert "amount fits if another fee was taken; made while a request of this run was valid" in rows[0]
+    assert "amount fits with another fee, or rounded; made while a request of this run was valid" in rows[0]
     assert f"batch_nonce {other}, amount 3" in rows[1]
     assert "(other amount; made at another time)" in rows[1]
     assert f"adopt --batch-nonce {nonce} " in terminal.text
@@ -130,7 +130,7 @@ def test_the_rows_are_shown_best_fit_first(rig: Rig, terminal: Terminal) -> None
     assert [f"batch_nonce {each}," in row for each, row in zip(nonces, rows, strict=True)] == [True] * 3
     assert [row.partition("(")[2].partition(";")[0] for row in rows] == [
         "amount fits",
-        "amount fits if another fee was taken",
+        "amount fits with another fee, or rounded",
         "other amount",
     ]
     assert [f"--batch-nonce {each} " in line for each, line in zip(nonces, offered, strict=False)] == [True] * 2

@@ -289,6 +289,12 @@ def test_a_tagged_amount_is_recognised_at_any_time() -> None:
         (pending(7), None, "exact"),
         (pending(7, gross="1.499"), Decimal("0.001"), "other"),
         (pending(7, gross="1.501"), Decimal("0.001"), "other"),
+        (pending(7, gross="1.50009"), Decimal("0.001"), "possible"),
+        (pending(7, gross="1.49991"), Decimal("0.001"), "possible"),
+        (pending(7, gross="1.5001"), Decimal("0.001"), "other"),
+        (pending(7, gross="1.4999"), Decimal("0.001"), "other"),
+        (settled(7, amount="1.50009"), None, "possible"),
+        (settled(7, amount="1.5001"), None, "other"),
         (settled(7), Decimal("0.001"), "exact"),
         (settled(7, amount="1.5"), Decimal("0.002"), "exact"),
         (settled(7), Decimal("0.002"), "possible"),
@@ -301,7 +307,7 @@ def test_a_tagged_amount_is_recognised_at_any_time() -> None:
 def test_every_row_of_the_symbol_is_shown_with_its_fit(
     row: PendingWithdrawal | SettledWithdrawal, fee: Decimal | None, fit: str
 ) -> None:
-    """A changed fee, or one that cannot be had, makes a row possible at the least, and never hides it (F93)."""
+    """A changed fee, one that cannot be had, or a rounded amount makes a row possible, and never hides it (F93)."""
     (listed,) = listed_rows(RECORD, replace(reading(row), fee=fee), tolerance_ms=SKEW)
 
     assert (listed.fit, listed.in_window) == (fit, True)
@@ -321,7 +327,7 @@ def test_the_rows_that_fit_best_are_shown_first() -> None:
     ("row", "says"),
     [
         (pending(7), "pending (amount fits; made while a request of this run was valid)"),
-        (settled(7, amount="1.2"), "on chain as 5x (amount fits if another fee was taken; made while a request"),
+        (settled(7, amount="1.2"), "on chain as 5x (amount fits with another fee, or rounded; made while a request"),
         (pending(7, T0 + 99_999, gross="9"), "pending (other amount; made at another time)"),
     ],
 )
