@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
     from pacifica_provider.withdrawals.ledger import Ledger
-    from pacifica_provider.withdrawals.tracking import Sighting, Tracked
+    from pacifica_provider.withdrawals.settlement import Awaited, Settlement, Waiting
     from pacifica_provider.withdrawals.withdraw import Runtime
 
 
@@ -88,29 +89,51 @@ class PacificaHook(BaseHook):
         with failing_without_retry():
             return self._reader.spot_balances()
 
-    def sight(self, tracked: Tracked, fee: Decimal | None = None) -> Sighting:
+    def settlement(self, awaited: Awaited, before: Waiting, fee: Decimal | None = None) -> Settlement:
         """
-        Look where an accepted withdrawal stands; history is read only once it has left the pending list.
+        Look whether an accepted withdrawal is on chain; history is read only once it has left the pending list.
 
+        :param before: what the look before this one came to; ``Waiting()`` at the first.
         :param fee: what was deducted, where a receipt says it; else the asset's present fee is read.
+        :raises Retryable: if a list could not be read.
+        :raises ConfigurationError: if the connection cannot be used, or the exchange refuses to show a list.
         """
-        from pacifica_provider.withdrawals.tracking import is_pending, matches, sight
+        from pacifica_provider.withdrawals.settlement import is_pending, looked, matches
 
+        now_ms = time.monotonic_ns() // 1_000_000
         with failing_without_retry():
             pending = self._reader.pending_withdrawals().rows
-            if is_pending(tracked, pending):
-                return sight(tracked, pending, (), None)
-            if fee is None and tracked.amount is not None:
-                fee = self._reader.bridge_parameters(tracked.symbol).withdrawal_fee
+            if is_pending(awaited, pending):
+                return looked(awaited, before, pending, (), None, now_ms=now_ms)
+            if fee is None and awaited.amount is not None:
+                fee = self._reader.bridge_parameters(awaited.symbol).withdrawal_fee
             found = False
 
             def past_it(row: SettledWithdrawal) -> bool:
                 nonlocal found
-                ours = matches(tracked, row, fee)
+                ours = matches(awaited, row, fee)
                 found = found or ours
                 return found and not ours  # an equal row may follow on the next page
 
-            return sight(tracked, pending, self._reader.withdrawal_history(enough=past_it).rows, fee)
+            history = self._reader.withdrawal_history(enough=past_it).rows
+            return looked(awaited, before, pending, history, fee, now_ms=now_ms)
+
+    def look_for(self, awaited: Awaited, before: Waiting, fee: Decimal | None = None) -> Settlement:
+        """
+        Look as ``settlement`` does, but a look that comes to nothing is no reason to stop waiting.
+
+        A connection that the exchange refuses is read again at the next look, so it can be corrected meanwhile.
+        """
+        from pacifica_provider.withdrawals.settlement import not_looked
+
+        try:
+            return self.settlement(awaited, before, fee)
+        except Retryable as error:
+            return not_looked(before, str(error))
+        except ConfigurationError as error:
+            for name in ("_held", "_reader", "settings"):
+                self.__dict__.pop(name, None)
+            return not_looked(before, str(error))
 
     def withdraw_spot_asset(
         self,

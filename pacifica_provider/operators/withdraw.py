@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
 
 from pacifica_provider.assets import WITHDRAWALS
-from pacifica_provider.exceptions import ConfigurationError, Retryable, SettlementTimeout
+from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
     :param deferrable: wait in the triggerer, without a worker slot.
     :param poll_interval: seconds between looks while waiting.
     :param settlement_timeout: how long one try waits; then ``SettlementTimeout``, and a retry waits again without
-        posting.
+        posting. So does a withdrawal that is in neither of Pacifica's lists for 30 minutes.
     :param allow_backfill: let a run that a backfill created pay.
     :param tag_amount: experimental. Take up to 0.00009999 off the amount, derived from the idempotency key, so that the
         withdrawal is recognised in Pacifica's lists by its amount alone and a lost answer needs no person, in a mapped
@@ -231,26 +231,21 @@ class WithdrawSpotAssetOperator(BaseOperator):
     def _wait(self, receipt: dict[str, Any], end_time: float) -> dict[str, Any]:
         from pacifica_provider.api.amounts import parse_wire_amount
         from pacifica_provider.triggers.events import row_json
-        from pacifica_provider.withdrawals.tracking import Tracked
+        from pacifica_provider.withdrawals.settlement import Awaited, Expired, Settled, Waiting, timed_out
 
-        tracked = Tracked(receipt["symbol"], receipt["batch_nonce"], parse_wire_amount(receipt["requested_amount"]))
+        awaited = Awaited(receipt["symbol"], receipt["batch_nonce"], parse_wire_amount(receipt["requested_amount"]))
         fee = None if receipt["fee_amount"] is None else parse_wire_amount(receipt["fee_amount"])
-        seen = "not looked yet"
+        waiting = Waiting()
         while True:
-            try:
-                sighting = self.hook.sight(tracked, fee)
-                if sighting.row is not None:
-                    return _settled(receipt, row_json(sighting.row))
-                seen = str(sighting)
-            except (Retryable, ConfigurationError) as error:  # whatever a look comes to, the withdrawal was accepted
-                seen = str(error)
-            self.log.info("%s: %s", tracked, seen)
-            if time.time() >= end_time:
+            seen = self.hook.look_for(awaited, waiting, fee)
+            if isinstance(seen, Settled):
+                return _settled(receipt, row_json(seen.row))
+            if isinstance(seen, Waiting):
+                self.log.info("%s: %s", awaited, seen.last_seen)
+                waiting, seen = seen, timed_out(awaited, seen) if time.time() >= end_time else seen
+            if isinstance(seen, Expired):
                 raise SettlementTimeout(
-                    f"The withdrawal of {tracked} WAS accepted but is not on chain after {self.settlement_timeout}; "
-                    f"last seen: {seen}. It has not failed and must not be made again: a retry, or clearing this "
-                    "task, waits on and sends "
-                    "nothing.",
+                    seen.text,
                     idempotency_key=receipt["idempotency_key"],
                     symbol=receipt["symbol"],
                     amount=receipt["requested_amount"],

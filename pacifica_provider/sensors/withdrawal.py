@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from pacifica_provider.exceptions import ConfigurationError, Retryable, SettlementTimeout
+from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from pacifica_provider.hooks.pacifica import PacificaHook
-    from pacifica_provider.withdrawals.tracking import Tracked
-
-NOT_SEEN_GRACE_S = 30 * 60
+    from pacifica_provider.withdrawals.settlement import Awaited, Waiting
 
 
 class WithdrawalBatchSensor(BaseSensorOperator):
@@ -33,8 +31,9 @@ class WithdrawalBatchSensor(BaseSensorOperator):
     Wait until a withdrawal is on chain, and return its row of Pacifica's history.
 
     It is done only when the history holds a row of this symbol, nonce and amount with a transaction id. Absent from
-    the pending list is not done. A failing look is no failing sensor: it looks again at the next interval until
-    ``timeout``, and the timeout says what was last seen. A connection without a private key is enough.
+    the pending list is not done. A failing look is no failing sensor, nor is a connection that Pacifica refuses: it
+    looks again at the next interval until ``timeout``, and the timeout says what was last seen. A connection without a
+    private key is enough.
 
     With ``mode="poke"`` or ``deferrable=True`` a withdrawal that is in neither list for 30 minutes fails the sensor,
     since a nonce that Pacifica does not know never settles.
@@ -67,8 +66,7 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         self.amount = amount
         self.pacifica_conn_id = pacifica_conn_id
         self.deferrable = deferrable
-        self._last_seen = "not looked yet"
-        self._not_seen_since: float | None = None
+        self._waiting: Waiting | None = None
 
     @cached_property
     def hook(self) -> PacificaHook:
@@ -79,7 +77,12 @@ class WithdrawalBatchSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once, then wait as the mode says."""
+        from pacifica_provider.hooks.failures import failing_without_retry
+
         end_time = time.time() + self.timeout
+        awaited = self._awaited()
+        with failing_without_retry():
+            _ = self.hook.settings  # what cannot be used is said at once
         try:
             if not self.deferrable:
                 return super().execute(context)
@@ -87,29 +90,27 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         except SensorSettlementTimeout:
             raise
         except AirflowSensorTimeout as error:
-            raise SensorSettlementTimeout(self._timeout_text(str(error))) from None
+            raise SensorSettlementTimeout(f"{error} {self._time_is_up(awaited)}") from None
         except AirflowSkipException as error:
-            raise AirflowSkipException(self._timeout_text(str(error))) from None
+            raise AirflowSkipException(f"{error} {self._time_is_up(awaited)}") from None
         if found.is_done:
             return found.xcom_value
-        return self._defer(self._tracked(), end_time)
+        return self._defer(awaited, end_time)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; what the network did is no reason to fail, what cannot be right is."""
+        """Look once; neither the network nor the exchange can fail it, only the grace of what is in neither list."""
         from pacifica_provider.triggers.events import row_json
+        from pacifica_provider.withdrawals.settlement import Expired, Settled, Waiting
 
-        tracked = self._tracked()
-        try:
-            sighting = self.hook.sight(tracked)
-        except Retryable as error:
-            self._last_seen = str(error)
-            self.log.warning("%s: could not look, will look again: %s", tracked, error)
-            return PokeReturnValue(is_done=False)
-        self._last_seen = str(sighting)
-        self.log.info("%s: %s", tracked, sighting)
-        if sighting.row is not None:
-            return PokeReturnValue(is_done=True, xcom_value=row_json(sighting.row))
-        self._check_grace(tracked, seen=sighting.state != "NOT_SEEN" or sighting.unproven)
+        awaited = self._awaited()
+        seen = self.hook.look_for(awaited, self._waiting or Waiting())
+        if isinstance(seen, Settled):
+            self.log.info("%s: settled in transaction %s", awaited, seen.row.transaction_id)
+            return PokeReturnValue(is_done=True, xcom_value=row_json(seen.row))
+        if isinstance(seen, Expired):
+            raise SensorSettlementTimeout(seen.text)
+        self.log.info("%s: %s", awaited, seen.last_seen)
+        self._waiting = seen
         return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -121,11 +122,11 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         except SettlementTimeout as error:
             raise SensorSettlementTimeout(str(error)) from None
 
-    def _tracked(self) -> Tracked:
+    def _awaited(self) -> Awaited:
         from pacifica_provider.api.models import parse_batch_nonce
         from pacifica_provider.hooks.failures import failing_without_retry
         from pacifica_provider.withdrawals.identity import Order
-        from pacifica_provider.withdrawals.tracking import Tracked
+        from pacifica_provider.withdrawals.settlement import Awaited
 
         with failing_without_retry():
             order = Order.parse(self.symbol, "1" if self.amount is None else self.amount)
@@ -136,24 +137,18 @@ class WithdrawalBatchSensor(BaseSensorOperator):
                     f"batch_nonce must be the receipt's non-negative integer: {error}. Nothing was looked up. If it "
                     "is a template, the withdrawing task returned no receipt."
                 ) from None
-            return Tracked(order.symbol, nonce, None if self.amount is None else order.amount)
+            return Awaited(order.symbol, nonce, None if self.amount is None else order.amount)
 
-    def _check_grace(self, tracked: Tracked, *, seen: bool) -> None:
-        now = time.monotonic()
-        self._not_seen_since = None if seen else (self._not_seen_since or now)
-        if self._not_seen_since is not None and now - self._not_seen_since > NOT_SEEN_GRACE_S:
-            raise SensorSettlementTimeout(not_seen_text(tracked))
-
-    def _defer(self, tracked: Tracked, end_time: float) -> None:
+    def _defer(self, awaited: Awaited, end_time: float) -> None:
         from pacifica_provider.api.amounts import canonical_text
         from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
 
         self.defer(
             trigger=WithdrawalBatchTrigger(
                 pacifica_conn_id=self.pacifica_conn_id,
-                symbol=tracked.symbol,
-                batch_nonce=tracked.batch_nonce,
-                amount=None if tracked.amount is None else canonical_text(tracked.amount),
+                symbol=awaited.symbol,
+                batch_nonce=awaited.batch_nonce,
+                amount=None if awaited.amount is None else canonical_text(awaited.amount),
                 end_time=end_time,
                 poll_interval=self.poke_interval,
             ),
@@ -161,21 +156,11 @@ class WithdrawalBatchSensor(BaseSensorOperator):
             timeout=timedelta(seconds=self.timeout + 2 * self.poke_interval + 60),
         )
 
-    def _timeout_text(self, text: str) -> str:
-        return (
-            f"{text} Last seen: {self._last_seen}. The withdrawal itself has not failed, and nothing makes it "
-            "again; clear this sensor to wait on."
-        )
+    def _time_is_up(self, awaited: Awaited) -> str:
+        from pacifica_provider.withdrawals.settlement import Waiting, timed_out
+
+        return timed_out(awaited, self._waiting or Waiting()).text
 
 
 class SensorSettlementTimeout(SettlementTimeout, AirflowSensorTimeout):
     """The sensor's time is up: a ``SettlementTimeout`` that Airflow's sensor options understand."""
-
-
-def not_seen_text(tracked: Tracked) -> str:
-    """Say that a withdrawal was in neither list for longer than a batch in transit can explain."""
-    return (
-        f"{tracked} has been in neither of Pacifica's lists for {NOT_SEEN_GRACE_S // 60} minutes. Whether it was "
-        "ever accepted shows the withdrawing task's receipt; check symbol, batch_nonce and amount against it. "
-        "Nothing was sent."
-    )

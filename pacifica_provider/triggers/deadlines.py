@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from pacifica_provider.triggers.events import timeout_event
-from pacifica_provider.triggers.waiters import NOT_LOOKED
+from pacifica_provider.triggers.events import expired_event
+from pacifica_provider.withdrawals.settlement import Waiting, timed_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,7 @@ class Deadlines:
         now, pace = time.monotonic(), self._watcher.pace
         for waiter in self._watcher.waiters.pop_ended(time.time()):
             # A look that has only begun has shown nothing yet.
-            looked = pace.last_look >= waiter.joined_at and waiter.last_seen != NOT_LOOKED
+            looked = pace.last_look >= waiter.joined_at and waiter.waiting != Waiting()
             if looked and (now - pace.last_look <= waiter.interval or pace.blocked(now)):
                 self._time_out(waiter)
             else:
@@ -72,4 +72,4 @@ class Deadlines:
         self.set()
 
     def _time_out(self, waiter: Waiter) -> None:
-        self._watcher.settle(waiter, timeout_event(waiter.tracked, waiter.last_seen))
+        self._watcher.settle(waiter, expired_event(timed_out(waiter.awaited, waiter.waiting)))

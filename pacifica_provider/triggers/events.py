@@ -1,8 +1,8 @@
 """
 The event that crosses the database from the triggerer to the worker; what is not understood raises.
 
-``{"status": "settled", "row": {...}}``, ``{"status": "timeout", "withdrawal": "...", "last_seen": "..."}`` or
-``{"status": "not_seen", "withdrawal": "...", "minutes": 30}``.
+``{"status": "settled", "row": {...}}``, or ``{"status": "expired", "reason": "timeout", "text": "..."}`` with the
+reasons of ``withdrawals/settlement.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pacifica_provider.exceptions import PacificaError, SettlementTimeout
 
 if TYPE_CHECKING:
     from pacifica_provider.api.models import SettledWithdrawal
-    from pacifica_provider.withdrawals.tracking import Tracked
+    from pacifica_provider.withdrawals.settlement import Expired
 
 
 class AlienEventError(PacificaError):
@@ -39,14 +39,9 @@ def settled_event(row: SettledWithdrawal) -> dict[str, Any]:
     return {"status": "settled", "row": row_json(row)}
 
 
-def timeout_event(tracked: Tracked, last_seen: str) -> dict[str, Any]:
-    """Return the event of a withdrawal that was not seen on chain in time."""
-    return {"status": "timeout", "withdrawal": str(tracked), "last_seen": last_seen}
-
-
-def not_seen_event(tracked: Tracked, grace_s: float) -> dict[str, Any]:
-    """Return the event of a withdrawal that was in neither list for longer than a batch in transit can explain."""
-    return {"status": "not_seen", "withdrawal": str(tracked), "minutes": round(grace_s / 60)}
+def expired_event(expired: Expired) -> dict[str, Any]:
+    """Return the event of a wait that is over without a settlement."""
+    return {"status": "expired", "reason": expired.reason, "text": expired.text}
 
 
 def settled_row(event: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -57,18 +52,8 @@ def settled_row(event: Mapping[str, Any] | None) -> dict[str, Any]:
     :raises AlienEventError: if the event is empty, of unknown status, or says settled without a transaction id.
     """
     status = event.get("status") if isinstance(event, Mapping) else None
-    if event is not None and status == "timeout":
-        raise SettlementTimeout(
-            f"The withdrawal of {event.get('withdrawal')} WAS accepted but was not seen on chain in time; last seen: "
-            f"{event.get('last_seen')}. It has not failed and must not be made again: a retry waits on and sends "
-            "nothing."
-        )
-    if event is not None and status == "not_seen":
-        raise SettlementTimeout(
-            f"The withdrawal of {event.get('withdrawal')} has been in neither of Pacifica's lists for "
-            f"{event.get('minutes')} minutes. Whether it was ever accepted shows the withdrawing task's receipt; check "
-            "symbol, batch_nonce and amount against it. Nothing was sent."
-        )
+    if event is not None and status == "expired" and event.get("text"):
+        raise SettlementTimeout(str(event["text"]))
     row = event.get("row") if event is not None and status == "settled" else None
     if not isinstance(row, Mapping) or not row.get("transaction_id"):
         raise AlienEventError(

@@ -13,7 +13,7 @@ from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.triggers.listening import Snapshot
 from pacifica_provider.triggers.readings import read_pending
 from pacifica_provider.triggers.search import Search, judged
-from pacifica_provider.withdrawals.tracking import Sighting, is_pending
+from pacifica_provider.withdrawals.settlement import QUEUED, is_pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +38,6 @@ LISTEN_PUSH_INTERVAL_S = 300.0
 PUSH_AGE_S = 600.0
 # So many waiters are judged in a row: some ten milliseconds.
 BREATH = 1000
-_QUEUED = str(Sighting("QUEUED"))
 
 
 class Look:
@@ -85,7 +84,7 @@ class Look:
         if not gone:
             self._watcher.pace.unseen(None)
             return False
-        new = any(waiter.unseen_since is None for waiter in gone)
+        new = any(waiter.waiting.missing_since_ms is None for waiter in gone)
         return new or self._watcher.pace.history_due(time.monotonic(), self._watcher.interval)
 
     def _since_ms(self, gone: Sequence[Waiter]) -> int | None:
@@ -107,9 +106,9 @@ class Look:
 
     async def _fee(self, waiter: Waiter, rows: HistoryIndex, transport: MeteredTransport) -> Decimal | None:
         """Return a withdrawal's fee: its receipt's or pending row's, else the asset's present one where needed."""
-        if waiter.fee is not None or not rows.needs_fee(waiter.tracked):
+        if waiter.fee is not None or not rows.needs_fee(waiter.awaited):
             return waiter.fee
-        symbol, now = waiter.tracked.symbol, time.monotonic()
+        symbol, now = waiter.awaited.symbol, time.monotonic()
         read_at, fee = self._fees.get(symbol, (float("-inf"), None))
         if now - read_at > FEE_AGE_S:
             try:
@@ -178,19 +177,17 @@ async def _gone(waiters: Sequence[Waiter], pending: PendingIndex) -> list[Waiter
 
 def _queued(waiter: Waiter, pending: PendingIndex) -> bool:
     """Say whether the pending list holds it; what that row shows is better evidence than anything read later."""
-    rows = pending.of(waiter.tracked)
-    if not rows or not is_pending(waiter.tracked, rows):
+    rows = pending.of(waiter.awaited)
+    if not rows or not is_pending(waiter.awaited, rows):
         return False
-    waiter.unseen_since = None
-    waiter.last_seen = _QUEUED
+    waiter.waiting = QUEUED
     waiter.since_ms = min(row.created_at_ms for row in rows)
     waiter.twins = max(waiter.twins, len(rows))
-    if waiter.fee is None and waiter.tracked.amount is not None:
+    if waiter.fee is None and waiter.awaited.amount is not None:
         waiter.fee = rows[0].fee_amount
     return True
 
 
 def _youngest(gone: Iterable[Waiter]) -> float | None:
     """Return for how long the latest of those still missed has been missed."""
-    now = time.monotonic()
-    return min((now - waiter.unseen_since for waiter in gone if waiter.unseen_since is not None), default=None)
+    return min((missing_s for waiter in gone if (missing_s := waiter.missing_s()) is not None), default=None)

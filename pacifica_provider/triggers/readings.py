@@ -1,7 +1,7 @@
 """
 The two lists as of one look, indexed so that ten thousand waiters are judged in one pass.
 
-What a row means is decided by ``withdrawals/tracking.py`` alone: an index only hands it the rows that can match.
+What a row means is decided by ``withdrawals/settlement.py`` alone: an index only hands it the rows that can match.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from pacifica_provider.api.amounts import difference
 from pacifica_provider.api.outcomes import Answer
+from pacifica_provider.withdrawals.matching import shown_amounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
     from pacifica_provider.api.outcomes import TransportFailure
     from pacifica_provider.api.transports import HttpxTransport
-    from pacifica_provider.withdrawals.tracking import Tracked
+    from pacifica_provider.withdrawals.settlement import Awaited
 
 Row = TypeVar("Row")
 _LONG_BYTES = 64 * 1024
@@ -36,9 +36,9 @@ class PendingIndex:
         for row in rows:
             _file(self._rows, row.symbol, row.batch_nonce, row.amount_requested, row)
 
-    def of(self, tracked: Tracked) -> Sequence[PendingWithdrawal]:
+    def of(self, awaited: Awaited) -> Sequence[PendingWithdrawal]:
         """Return the rows that may be this withdrawal."""
-        return self._rows.get((tracked.symbol, tracked.batch_nonce, tracked.amount), ())
+        return self._rows.get((awaited.symbol, awaited.batch_nonce, awaited.amount), ())
 
 
 class HistoryIndex:
@@ -55,20 +55,18 @@ class HistoryIndex:
         """Return how many rows there are of this batch and amount."""
         return len(self._rows.get(key, ()))
 
-    def needs_fee(self, tracked: Tracked) -> bool:
+    def needs_fee(self, awaited: Awaited) -> bool:
         """Say whether only the fee can tell if the batch's rows hold this withdrawal: they may show net amounts."""
-        batch = (tracked.symbol, tracked.batch_nonce)
+        batch = (awaited.symbol, awaited.batch_nonce)
         return (
-            tracked.amount is not None and (*batch, None) in self._rows and (*batch, tracked.amount) not in self._rows
+            awaited.amount is not None and (*batch, None) in self._rows and (*batch, awaited.amount) not in self._rows
         )
 
-    def of(self, tracked: Tracked, fee: Decimal | None) -> Sequence[SettledWithdrawal]:
+    def of(self, awaited: Awaited, fee: Decimal | None) -> Sequence[SettledWithdrawal]:
         """Return the rows that may be this withdrawal: of the amount asked for, or of that less the fee."""
-        batch, gross = (tracked.symbol, tracked.batch_nonce), tracked.amount
-        rows = self._rows.get((*batch, gross), [])
-        if gross is None or not fee:
-            return rows
-        return [*rows, *self._rows.get((*batch, difference(gross, fee)), ())]
+        batch, gross = (awaited.symbol, awaited.batch_nonce), awaited.amount
+        amounts = {None} if gross is None else shown_amounts(gross, fee)
+        return [row for amount in amounts for row in self._rows.get((*batch, amount), ())]
 
 
 async def read_pending(

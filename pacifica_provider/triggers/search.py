@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pacifica_provider.api.amounts import difference
-from pacifica_provider.triggers.events import not_seen_event, settled_event
+from pacifica_provider.triggers.events import expired_event, settled_event
 from pacifica_provider.triggers.readings import HistoryIndex
-from pacifica_provider.withdrawals.tracking import sight
+from pacifica_provider.withdrawals.matching import shown_amounts
+from pacifica_provider.withdrawals.settlement import Expired, Settled, Settlement, looked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from pacifica_provider.api.models import SettledWithdrawal
     from pacifica_provider.triggers.readings import Key
     from pacifica_provider.triggers.waiters import Waiter
-
-# As long as the sensor's, whose module imports Airflow.
-NOT_SEEN_GRACE_S = 30 * 60
 
 
 class Search:
@@ -57,31 +54,31 @@ class Search:
         return list(self._missing)
 
     def _settle_if_proven(self, waiter: Waiter) -> None:
-        sighting = sight(waiter.tracked, (), self.rows.of(waiter.tracked, waiter.fee), waiter.fee)
-        if sighting.row is not None and waiter in self._missing:
+        seen = _seen(waiter, self.rows, waiter.fee)
+        if isinstance(seen, Settled) and waiter in self._missing:
             del self._missing[waiter]
-            self._settle(waiter, settled_event(sighting.row))
+            self._settle(waiter, settled_event(seen.row))
 
 
 def judged(waiter: Waiter, history: HistoryIndex, fee: Decimal | None) -> dict[str, Any] | None:
-    """Return an event if the history proves the withdrawal, or if it has been in neither list for too long."""
-    sighting = sight(waiter.tracked, (), history.of(waiter.tracked, fee), fee)
-    waiter.last_seen = str(sighting)
-    now = time.monotonic()
-    if sighting.row is not None:
-        return settled_event(sighting.row)
-    if sighting.unproven or waiter.unseen_since is None:
-        waiter.unseen_since = now
-    elif now - waiter.unseen_since > NOT_SEEN_GRACE_S:
-        return not_seen_event(waiter.tracked, NOT_SEEN_GRACE_S)
+    """Return an event if the wait is over by what the history shows; remember what was seen if not."""
+    seen = _seen(waiter, history, fee)
+    if isinstance(seen, Settled):
+        return settled_event(seen.row)
+    if isinstance(seen, Expired):
+        return expired_event(seen)
+    waiter.waiting = seen
     return None
+
+
+def _seen(waiter: Waiter, history: HistoryIndex, fee: Decimal | None) -> Settlement:
+    rows, now_ms = history.of(waiter.awaited, fee), time.monotonic_ns() // 1_000_000
+    return looked(waiter.awaited, waiter.waiting, (), rows, fee, now_ms=now_ms)
 
 
 def _keys(waiter: Waiter) -> Iterator[Key]:
     """Yield what rows of a withdrawal look like, for one that was seen pending: gross or net, its fee is known."""
-    if not waiter.twins:
-        return
-    amount, fee = waiter.tracked.amount, waiter.fee
-    yield (*waiter.batch, amount)
-    if amount is not None and fee:
-        yield (*waiter.batch, difference(amount, fee))
+    amount = waiter.awaited.amount
+    if waiter.twins:
+        amounts = {None} if amount is None else shown_amounts(amount, waiter.fee)
+        yield from ((*waiter.batch, shown) for shown in amounts)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+from pacifica_provider.withdrawals.settlement import Waiting
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
     from decimal import Decimal
 
-    from pacifica_provider.withdrawals.tracking import Tracked
+    from pacifica_provider.withdrawals.settlement import Awaited
 
-NOT_LOOKED = "not looked yet"
 Batch = tuple[str, int]
 
 
@@ -22,7 +24,7 @@ class Waiter:
     """
     One trigger's place in a watcher.
 
-    :param tracked: what is waited for.
+    :param awaited: what is waited for.
     :param end_time: when to give up, Unix seconds.
     :param interval: longest time between looks that the trigger asks for, in seconds.
     :param fee: what was deducted, where a receipt says it.
@@ -30,28 +32,27 @@ class Waiter:
     """
 
     __slots__ = (
+        "awaited",
         "end_time",
         "fee",
         "future",
         "interval",
         "joined_at",
-        "last_seen",
         "since_ms",
-        "tracked",
         "twins",
-        "unseen_since",
+        "waiting",
     )
 
     def __init__(
         self,
-        tracked: Tracked,
+        awaited: Awaited,
         *,
         end_time: float,
         interval: float,
         fee: Decimal | None = None,
         since_ms: int | None = None,
     ) -> None:
-        self.tracked = tracked
+        self.awaited = awaited
         self.end_time = end_time
         self.interval = interval
         self.fee = fee
@@ -59,15 +60,19 @@ class Waiter:
         self.joined_at = 0.0
         # How many rows like this one were seen pending at once; 0 if none ever was.
         self.twins = 0
-        self.unseen_since: float | None = None
-        self.last_seen = NOT_LOOKED
+        self.waiting = Waiting()
         # The trigger's event, or None: read the connection again and come back.
         self.future: asyncio.Future[dict[str, Any] | None] | None = None
 
     @property
     def batch(self) -> Batch:
         """Symbol and nonce."""
-        return self.tracked.symbol, self.tracked.batch_nonce
+        return self.awaited.symbol, self.awaited.batch_nonce
+
+    def missing_s(self) -> float | None:
+        """For how long it has been in neither list, ``None`` while it is in one."""
+        since_ms = self.waiting.missing_since_ms
+        return None if since_ms is None else time.monotonic() - since_ms / 1000
 
     def settle(self, event: dict[str, Any] | None) -> None:
         """Wake the trigger, once."""

@@ -26,6 +26,7 @@ from pacifica_provider.triggers.look import Look
 from pacifica_provider.triggers.pace import Pace
 from pacifica_provider.triggers.push import Push
 from pacifica_provider.triggers.waiters import Waiters
+from pacifica_provider.withdrawals.settlement import not_looked
 
 if TYPE_CHECKING:
     from pacifica_provider.hooks.settings import ConnectionSettings
@@ -182,7 +183,7 @@ class Watcher:
         pause_s = self.pace.failed(time.monotonic(), self.interval, asked_s)
         refused = self._condition.bad(error, waiting=len(self.waiters), pause_s=pause_s)
         for waiter in waiters:
-            waiter.last_seen = str(error)
+            waiter.waiting = not_looked(waiter.waiting, str(error))
             if refused:
                 self.settle(waiter, None)
         if refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -32,7 +33,8 @@ class WithdrawalBatchTrigger(BaseTrigger):
     :param poll_interval: longest time between looks, in seconds; once a minute while push is healthy.
     :param fee_amount: the receipt's, decimal text, where there is one: it saves reading the asset's fee.
     :param submitted_at_ms: the receipt's, Unix milliseconds, where there is one: older history need not be read.
-    :raises ConfigurationError: from ``run``, if the connection cannot be read or used.
+    :raises ConfigurationError: from ``run``, if the connection cannot be read or used at the start. One that Pacifica
+        refuses is read again every five minutes.
     """
 
     def __init__(
@@ -76,17 +78,22 @@ class WithdrawalBatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; yield one event."""
+        from pacifica_provider.exceptions import ConfigurationError
         from pacifica_provider.triggers.lookup import settings_of
         from pacifica_provider.triggers.watcher import Watcher
 
         waiter = self._waiter()
+        settings = await settings_of(self.pacifica_conn_id)
         event = None
-        while event is None:  # None: the exchange refuses the connection as it was read, so read it again
-            watcher = Watcher.of(await settings_of(self.pacifica_conn_id))
+        while event is None:
+            watcher = Watcher.of(settings)
             try:
                 event = await watcher.join(waiter)
             finally:
                 watcher.leave(waiter)
+            if event is None:  # the exchange refuses the connection as it was read: it may have been corrected
+                with suppress(ConfigurationError):
+                    settings = await settings_of(self.pacifica_conn_id)
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
@@ -101,11 +108,11 @@ class WithdrawalBatchTrigger(BaseTrigger):
     def _waiter(self) -> Waiter:
         from pacifica_provider.api.amounts import parse_wire_amount
         from pacifica_provider.triggers.waiters import Waiter
-        from pacifica_provider.withdrawals.tracking import Tracked
+        from pacifica_provider.withdrawals.settlement import Awaited
 
         amount = None if self.amount is None else parse_wire_amount(self.amount)
         return Waiter(
-            Tracked(self.symbol, self.batch_nonce, amount),
+            Awaited(self.symbol, self.batch_nonce, amount),
             end_time=self.end_time,
             interval=self.poll_interval,
             fee=None if self.fee_amount is None else parse_wire_amount(self.fee_amount),

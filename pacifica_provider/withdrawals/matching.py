@@ -3,7 +3,7 @@ Which listed withdrawals could be the one of a record. Pure: rows in, rows out.
 
 Pacifica's lists do not echo the idempotency key, so all there is to match on is symbol, amount and time. The pending
 list shows gross and net; whether the history's amount is net or gross is unknown, so it matches either way. This is
-the only place that tells the two apart for a record.
+the only place that tells the two apart.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def pending_rows(symbol: str, pending: Iterable[PendingWithdrawal]) -> tuple[Row
 def look_alikes(order: Order, pending: Iterable[PendingWithdrawal]) -> tuple[Row, ...]:
     """Return the pending rows that either list may later show with the order's amount: the *before* picture."""
     return tuple(
-        row for row in pending_rows(order.symbol, pending) if {row.amount, row.net_amount} & _shown(order, _fee(row))
+        row
+        for row in pending_rows(order.symbol, pending)
+        if {row.amount, row.net_amount} & shown_amounts(order.amount, _fee(row))
     )
 
 
@@ -220,15 +222,15 @@ _RANK: dict[Fit, int] = {"exact": 0, "possible": 1, "other": 2}
 
 def _fit(order: Order, row: Row, fee: Decimal | None) -> Fit:
     pending = row.net_amount is not None  # a pending row shows the gross amount
-    if row.amount in ({order.amount} if pending else _shown(order, fee)):
+    if row.amount in shown_amounts(order.amount, None if pending else fee):
         return "exact"
     above = difference(row.amount, order.amount)
     return "possible" if above < _ROUNDED and not (pending and above <= -_ROUNDED) else "other"
 
 
-def _shown(order: Order, fee: Decimal | None) -> set[Decimal]:
-    """Return what a history row of this order may show."""
-    return {order.amount} if fee is None else {order.amount, difference(order.amount, fee)}
+def shown_amounts(gross: Decimal, fee: Decimal | None) -> set[Decimal]:
+    """Return what a history row of a withdrawal of this gross amount may show; only gross where no fee is known."""
+    return {gross} if fee is None else {gross, difference(gross, fee)}
 
 
 def _fee(row: Row) -> Decimal | None:
@@ -256,5 +258,6 @@ def _merged(seen: list[Row], rows: list[Row]) -> list[Row]:
 
 def _known_before(record: Record, readings: Sequence[Reading]) -> Counter[int]:
     """Count, by batch, the rows of the *before* picture that can show up as one of our amount, in either list."""
-    wanted = {amount for reading in readings for amount in _shown(record.order, reading.fee)} | {record.order.amount}
+    fees = {None, *(reading.fee for reading in readings)}
+    wanted = {amount for fee in fees for amount in shown_amounts(record.order.amount, fee)}
     return Counter(row.batch_nonce for row in record.before if {row.amount, row.net_amount} & wanted)

@@ -13,8 +13,8 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from pacifica_provider.exceptions import SettlementTimeout
 from pacifica_provider.hooks.pacifica import PacificaHook
-from pacifica_provider.sensors import withdrawal as sensors
-from pacifica_provider.withdrawals.tracking import Tracked
+from pacifica_provider.withdrawals import settlement
+from pacifica_provider.withdrawals.settlement import QUEUED, Awaited, Settled, Waiting
 from tests.faults.waiting import (
     NO_CONTEXT,
     first_event,
@@ -29,29 +29,32 @@ from tests.faults.waiting import (
 if TYPE_CHECKING:
     from tests.faults.airflow_bench import TaskBench
 
-SOL_1 = Tracked("SOL", 42, Decimal(1))
+SOL_1 = Awaited("SOL", 42, Decimal(1))
 
 
 def test_a_withdrawal_in_neither_list_is_not_done(paid: TaskBench) -> None:
     """F75: gone from pending and not yet in history is not seen, never settled; once it is listed, it is."""
     paid.rig.options(settle_gap_s=60)
-    queued = PacificaHook().sight(SOL_1).state
+    queued = PacificaHook().settlement(SOL_1, Waiting())
     transaction_id = settle(paid)
-    between = (PacificaHook().sight(SOL_1).state, poke(sensor()))
+    between = PacificaHook().settlement(SOL_1, Waiting())
+    poked = poke(sensor())
     paid.rig.clock.sleep_s(61)
 
     found = poke(sensor())
 
-    assert (queued, between) == ("QUEUED", ("NOT_SEEN", None))
+    assert isinstance(between, Waiting)
+    assert (queued, between.last_seen, poked) == (QUEUED, "in neither of Pacifica's lists", None)
     assert found["transaction_id"] == transaction_id
 
 
 def test_a_withdrawal_that_stays_unseen_fails_after_the_grace(paid: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """F75: a nonce that Pacifica does not know never settles, so the grace ends the wait and says "not seen"."""
-    monkeypatch.setattr(sensors, "NOT_SEEN_GRACE_S", 0)
+    monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 0)
     waiting = sensor(batch_nonce=4711)
 
     first = poke(waiting)
+    time.sleep(0.002)
     with pytest.raises(SettlementTimeout, match="in neither of Pacifica's lists") as caught:
         poke(waiting)
 
@@ -112,10 +115,10 @@ def test_rows_of_one_batch_are_told_apart(paid: TaskBench, nonce_scope: str) -> 
     paid.rig.sandbox.control("POST", "/settle")
     hook = PacificaHook()
 
-    rows = {amount: hook.sight(Tracked("SOL", 42, Decimal(amount))) for amount in ("1", "2", "3")}
+    seen = {amount: hook.settlement(Awaited("SOL", 42, Decimal(amount)), Waiting()) for amount in ("1", "2", "3")}
 
     assert shared == 42
-    assert {amount: seen.row and seen.row.amount for amount, seen in rows.items()} == {
+    assert {amount: each.row.amount if isinstance(each, Settled) else None for amount, each in seen.items()} == {
         "1": Decimal("0.999"),
         "2": Decimal("1.999"),
         "3": None,
@@ -130,9 +133,9 @@ def test_an_equal_row_still_pending_keeps_both_waiting(paid: TaskBench) -> None:
         "status", route="pending", status=200, body={"success": True, "data": [{**pending, "created_at": 1}]}
     )
 
-    states = [PacificaHook().sight(SOL_1).state for _ in range(2)]
+    first, second = (PacificaHook().settlement(SOL_1, Waiting()) for _ in range(2))
 
-    assert states == ["QUEUED", "SETTLED"]
+    assert (first, type(second)) == (QUEUED, Settled)
 
 
 def test_a_batch_that_never_settles_times_out_and_is_not_made_again(paid: TaskBench) -> None:
@@ -150,7 +153,7 @@ def test_a_batch_that_never_settles_times_out_and_is_not_made_again(paid: TaskBe
     settled = waiting.execute(paid.context())
 
     assert isinstance(sensed.value, SettlementTimeout)
-    assert (event["status"], settled["transaction_id"]) == ("timeout", transaction_id)
+    assert (event["reason"], settled["transaction_id"]) == ("timeout", transaction_id)
     assert (waited.value.batch_nonces, waited.value.amount) == ((42,), "1")
     assert paid_once(paid)
 
@@ -159,13 +162,14 @@ def test_a_row_without_a_transaction_id_is_not_settled(paid: TaskBench) -> None:
     """F82: listed in the history is not enough; done only once there is an id, and it is the id of that moment."""
     paid.rig.options(transaction_id_delay_s=30)
     transaction_id = settle(paid)
-    sighting = PacificaHook().sight(SOL_1)
+    seen = PacificaHook().settlement(SOL_1, Waiting())
     early = poke(sensor())
     paid.rig.clock.sleep_s(31)
 
     found = poke(sensor())
 
-    assert (sighting.state, sighting.unproven, early) == ("NOT_SEEN", True, None)
+    assert isinstance(seen, Waiting)
+    assert (seen.last_seen, early) == ("listed in the history, but without a transaction id yet", None)
     assert found["transaction_id"] == transaction_id
 
 

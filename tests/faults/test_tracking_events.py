@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 from pacifica_provider.exceptions import ConfigurationError, Throttled, Unreachable
 from pacifica_provider.hooks.pacifica import PacificaHook
 from pacifica_provider.triggers.events import AlienEventError
-from pacifica_provider.withdrawals.tracking import Tracked
+from pacifica_provider.withdrawals.settlement import Awaited, Waiting
 from tests.faults.waiting import (
     NO_CONTEXT,
     first_event,
@@ -73,7 +73,7 @@ def test_a_failing_look_through_the_hook_says_what_it_is(paid: TaskBench, status
     paid.rig.fault("status", route="pending", status=status)
 
     with pytest.raises(kind) as caught:
-        PacificaHook().sight(Tracked("SOL", 42, Decimal(1)))
+        PacificaHook().settlement(Awaited("SOL", 42, Decimal(1)), Waiting())
 
     assert isinstance(caught.value, AirflowFailException) is (kind is ConfigurationError)
 

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from pacifica_provider.exceptions import ConfigurationError, Throttled, Unreachable
 from pacifica_provider.hooks.pacifica import PacificaHook
-from pacifica_provider.withdrawals.tracking import Tracked
+from pacifica_provider.withdrawals.settlement import QUEUED, Awaited, Settled, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ READS: dict[str, Callable[[PacificaHook], Any]] = {
     "pending": lambda hook: hook.pending_withdrawals(),
     "history": lambda hook: hook.withdrawal_history(),
     "account": lambda hook: hook.spot_balances(),
-    "sight": lambda hook: hook.sight(Tracked("SOL", 7, Decimal(1))),
+    "settlement": lambda hook: hook.settlement(Awaited("SOL", 7, Decimal(1)), Waiting()),
 }
 READ = pytest.mark.parametrize("read", READS.values(), ids=READS)
 
@@ -92,15 +92,15 @@ def test_only_errors_that_may_pass_are_retried(desk: Desk, read: Callable[[Pacif
 def test_the_history_is_read_only_once_the_row_has_left_pending(desk: Desk) -> None:
     """While it is queued one cheap request is enough: a fault on the history is not even met."""
     nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
-    tracked = Tracked("SOL", int(nonce), Decimal(2))
+    awaited = Awaited("SOL", int(nonce), Decimal(2))
     desk.fault("status", route="history", status=500)
-    queued = PacificaHook().sight(tracked)
+    queued = PacificaHook().settlement(awaited, Waiting())
     desk.sandbox.control("POST", "/settle")
     with pytest.raises(Unreachable):
-        PacificaHook().sight(tracked)
+        PacificaHook().settlement(awaited, Waiting())
 
-    assert queued.state == "QUEUED"
-    assert PacificaHook().sight(tracked).state == "SETTLED"
+    assert queued == QUEUED
+    assert isinstance(PacificaHook().settlement(awaited, Waiting()), Settled)
 
 
 def test_a_fee_that_is_known_is_not_read_again(desk: Desk) -> None:
@@ -108,10 +108,10 @@ def test_a_fee_that_is_known_is_not_read_again(desk: Desk) -> None:
     nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
     desk.sandbox.control("POST", "/settle")
     desk.sandbox.control("POST", "/assets", {"symbol": "SOL", "fee": "0.5"})
-    tracked = Tracked("SOL", int(nonce), Decimal(2))
+    awaited = Awaited("SOL", int(nonce), Decimal(2))
 
-    assert PacificaHook().sight(tracked, Decimal("0.001")).state == "SETTLED"
-    assert PacificaHook().sight(tracked).state == "NOT_SEEN"
+    assert isinstance(PacificaHook().settlement(awaited, Waiting(), Decimal("0.001")), Settled)
+    assert isinstance(PacificaHook().settlement(awaited, Waiting()), Waiting)
 
 
 def test_the_connection_test_moves_nothing(desk: Desk) -> None:

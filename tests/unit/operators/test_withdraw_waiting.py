@@ -14,6 +14,7 @@ from pacifica_provider.exceptions import PacificaError, SettlementTimeout, Unres
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.triggers.events import AlienEventError
 from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
+from pacifica_provider.withdrawals import settlement
 
 if TYPE_CHECKING:
     from tests.support.desk import Desk
@@ -104,6 +105,17 @@ def test_whatever_the_looks_come_to_the_withdrawal_is_said_to_be_accepted(desk: 
     assert f"HTTP {status}" in str(caught.value)
 
 
+def test_a_withdrawal_in_neither_list_for_too_long_ends_the_try(desk: Desk) -> None:
+    """The operator's own wait has the grace that the sensor and the trigger have, and names its withdrawal (F75)."""
+    desk.monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 100)
+    desk.sandbox.control("POST", "/options", {"settle_after_s": 0, "settle_gap_s": 3600})
+    with pytest.raises(SettlementTimeout, match="has been in neither of Pacifica's lists for") as caught:
+        operator(settlement_timeout=timedelta(seconds=30)).execute(desk.context())
+
+    assert not isinstance(caught.value, AirflowFailException)
+    assert caught.value.batch_nonces == (desk.debits()[0]["batch_nonce"],)
+
+
 def test_a_row_without_a_transaction_is_not_settled(desk: Desk) -> None:
     """In the history, but without an id yet: the timeout says so (F82)."""
     desk.sandbox.control("POST", "/options", {"settle_after_s": 0, "transaction_id_delay_s": 3600})
@@ -178,8 +190,8 @@ def test_a_lost_receipt_is_read_from_the_record(desk: Desk) -> None:
 
 def test_a_timeout_of_the_trigger_is_no_failed_withdrawal(desk: Desk) -> None:
     """The task fails in a way that a retry waits on from (F78)."""
-    event = {"status": "timeout", "withdrawal": "1 SOL in batch 7", "last_seen": "queued"}
-    with pytest.raises(SettlementTimeout, match=r"1 SOL in batch 7 WAS accepted .*last seen: queued") as caught:
+    event = {"status": "expired", "reason": "timeout", "text": "1 SOL in batch 7 WAS accepted; last seen: queued"}
+    with pytest.raises(SettlementTimeout, match="1 SOL in batch 7 WAS accepted; last seen: queued") as caught:
         operator().execute_complete(desk.context(), event, receipt={})
 
     assert not isinstance(caught.value, AirflowFailException)

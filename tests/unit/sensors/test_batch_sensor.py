@@ -101,11 +101,11 @@ def test_what_is_not_on_chain_is_not_done(desk: Desk, options: dict[str, Any], s
     nonce = withdrawn(desk)
     if settled:
         settle(desk)
-    with pytest.raises(AirflowSensorTimeout, match=f"Last seen: {says}") as caught:
+    with pytest.raises(AirflowSensorTimeout, match=f"last seen: {says}") as caught:
         sensor(nonce, timeout=0.1).execute(desk.context())
 
     assert isinstance(caught.value, SettlementTimeout)
-    assert "The withdrawal itself has not failed" in str(caught.value)
+    assert "It has not failed and must not be made again" in str(caught.value)
 
 
 @pytest.mark.parametrize("asked", [{"nonce": 10**6}, {"symbol": "BTC"}, {"amount": "2"}, {"amount": "1.001"}])
@@ -113,7 +113,7 @@ def test_another_withdrawal_s_row_is_not_taken(desk: Desk, asked: dict[str, Any]
     """Nonce, symbol and gross amount must all match (F77)."""
     nonce = withdrawn(desk)
     settle(desk)
-    with pytest.raises(AirflowSensorTimeout, match="in neither of Pacifica's lists"):
+    with pytest.raises(AirflowSensorTimeout, match="last seen: in neither of Pacifica's lists"):
         sensor(**{"nonce": nonce, "timeout": 0.1, **asked}).execute(desk.context())
 
 
@@ -155,7 +155,7 @@ def test_a_failing_look_is_no_failing_sensor(desk: Desk, fault: dict[str, Any], 
 def test_a_timeout_after_failing_looks_says_what_failed(desk: Desk) -> None:
     """The last state seen may be that nothing could be seen (F79)."""
     desk.sandbox.control("POST", "/faults", {"route": "pending", "kind": "status", "status": 503, "count": None})
-    with pytest.raises(AirflowSensorTimeout, match=r"Last seen: GET .* was answered HTTP 503"):
+    with pytest.raises(AirflowSensorTimeout, match=r"last seen: GET .* was answered HTTP 503"):
         sensor(7, timeout=0.1).execute(desk.context())
 
 

@@ -16,10 +16,10 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from pacifica_provider.exceptions import SettlementTimeout
-from pacifica_provider.sensors import withdrawal
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 from pacifica_provider.triggers.events import AlienEventError
 from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
+from pacifica_provider.withdrawals import settlement
 
 if TYPE_CHECKING:
     from tests.support.desk import Desk
@@ -47,7 +47,7 @@ def settle(desk: Desk, **options: Any) -> None:
 def test_a_timeout_skips_with_soft_fail(desk: Desk) -> None:
     """Airflow's option holds, and the reason says what was last seen (F78)."""
     nonce = withdrawn(desk)
-    with pytest.raises(AirflowSkipException, match="Last seen: queued in Pacifica's pending list"):
+    with pytest.raises(AirflowSkipException, match="last seen: queued in Pacifica's pending list"):
         sensor(nonce, timeout=0.1, soft_fail=True).execute(desk.context())
 
 
@@ -60,7 +60,7 @@ def test_a_reschedule_frees_the_worker_until_the_timeout(desk: Desk, soft_fail: 
     with pytest.raises(AirflowRescheduleException) as again:
         waiting.execute(desk.context())
     desk.rescheduled_at = now - timedelta(seconds=61)
-    with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout, match="Last seen: queued"):
+    with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout, match="last seen: queued"):
         waiting.execute(desk.context())
 
     assert timedelta(seconds=29) < again.value.reschedule_date - now < timedelta(seconds=35)
@@ -68,14 +68,14 @@ def test_a_reschedule_frees_the_worker_until_the_timeout(desk: Desk, soft_fail: 
 
 def test_a_withdrawal_in_neither_list_for_too_long_fails(desk: Desk) -> None:
     """A nonce that the exchange does not know never settles, so the sensor does not wait a day for it (F75)."""
-    desk.monkeypatch.setattr(withdrawal, "NOT_SEEN_GRACE_S", 0.1)
+    desk.monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 100)
     with pytest.raises(AirflowSensorTimeout, match="has been in neither of Pacifica's lists"):
         sensor(10**6).execute(desk.context())
 
 
 def test_the_grace_begins_anew_once_it_was_seen(desk: Desk) -> None:
     """Only the time that it is in neither list without a break counts (F75)."""
-    desk.monkeypatch.setattr(withdrawal, "NOT_SEEN_GRACE_S", 0.3)
+    desk.monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 300)
     desk.sandbox.control("POST", "/options", {"settle_gap_s": 3600})
     nonce = withdrawn(desk)
     waiting = sensor(nonce)
@@ -88,6 +88,21 @@ def test_the_grace_begins_anew_once_it_was_seen(desk: Desk) -> None:
     time.sleep(0.35)
     with pytest.raises(AirflowSensorTimeout, match="in neither"):
         waiting.poke(desk.context())
+
+
+def test_a_refused_connection_is_waited_for_and_read_again(desk: Desk) -> None:
+    """What Pacifica refuses can be corrected while the sensor waits, even if it gets worse first (F79)."""
+    nonce = withdrawn(desk)
+    settle(desk)
+    waiting, seen = sensor(nonce), []
+    for changes in ({"host": desk.sandbox.base_url.replace("/api/v1", "/api/v9")}, {"host": ""}, {}):
+        desk.connect(**changes)
+        found = waiting.poke(desk.context())
+        seen.append((found.is_done, waiting._waiting and waiting._waiting.last_seen))  # noqa: SLF001 - what it would say
+
+    assert [done for done, _ in seen] == [False, False, True]
+    assert "HTTP 404" in str(seen[0][1])
+    assert "Host" in str(seen[1][1]) or "host" in str(seen[1][1])
 
 
 def test_deferring_carries_what_the_triggerer_needs(desk: Desk) -> None:
@@ -131,7 +146,7 @@ def test_an_event_that_is_not_understood_is_no_success(desk: Desk, event: Any) -
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_a_timeout_of_the_trigger_is_a_sensor_s_timeout(desk: Desk, soft_fail: bool) -> None:
     """Airflow never retries it, and skips where the sensor was told to (F78)."""
-    event = {"status": "timeout", "withdrawal": "1 SOL in batch 7", "last_seen": "queued"}
+    event = {"status": "expired", "reason": "timeout", "text": "not on chain in time; last seen: queued"}
     waiting = sensor(7, soft_fail=soft_fail)
     with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
         waiting.resume_execution("execute_complete", {"event": event}, desk.context())

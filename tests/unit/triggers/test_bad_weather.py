@@ -210,3 +210,25 @@ def test_a_corrected_connection_is_picked_up_while_tasks_wait(
         return await task
 
     assert asyncio.run(wait())["status"] == "settled"
+
+
+@pytest.mark.usefixtures("no_push")
+def test_a_connection_that_is_gone_while_tasks_wait_ends_no_wait(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, and unusable when it is read again: the trigger goes on with what it had until its time is up."""
+    monkeypatch.setattr(condition, "REFUSED_S", 0.1)
+    monkeypatch.setattr(lookup, "FRESH_S", 0.0)
+    receipt = pay(sandbox)
+    fault(sandbox, route="pending", kind="status", status=403, count=None)
+
+    async def wait() -> dict[str, Any]:
+        (task,) = start(trigger(receipt, poll_interval=0.05, lasts_s=2))
+        await until(lambda: requests(sandbox)["pending"] >= 1)
+        monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", json.dumps({"conn_type": "pacifica"}))
+        return await task
+
+    event = asyncio.run(wait())
+
+    assert event["reason"] == "timeout"
+    assert "HTTP 403" in event["text"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pacifica_provider.exceptions import SettlementTimeout
-from pacifica_provider.triggers import search
 from pacifica_provider.triggers.events import settled_row
+from pacifica_provider.withdrawals import settlement
 from tests.unit.triggers.bench import connected, event_of, options, pay, settle, start, trigger
 
 if TYPE_CHECKING:
@@ -23,11 +23,9 @@ def test_the_time_being_up_says_what_was_last_seen(sandbox: Sandbox) -> None:
 
     event = asyncio.run(event_of(trigger(receipt, lasts_s=0.4)))
 
-    assert event == {
-        "status": "timeout",
-        "withdrawal": "1 SOL in batch 42",
-        "last_seen": "queued in Pacifica's pending list",
-    }
+    assert (event["status"], event["reason"]) == ("expired", "timeout")
+    assert "1 SOL in batch 42 WAS accepted" in event["text"]
+    assert "last seen: queued in Pacifica's pending list" in event["text"]
     with pytest.raises(SettlementTimeout, match="WAS accepted"):
         settled_row(event)
 
@@ -41,7 +39,7 @@ def test_the_time_is_up_even_while_the_exchange_is_away(sandbox: Sandbox, monkey
     async def wait() -> dict[str, Any]:
         return await asyncio.wait_for(event_of(trigger({**pay(sandbox)}, lasts_s=0.2)), 3)
 
-    assert asyncio.run(wait())["status"] == "timeout"
+    assert asyncio.run(wait())["reason"] == "timeout"
 
 
 def test_a_trigger_that_starts_after_its_end_looks_once(sandbox: Sandbox) -> None:
@@ -52,7 +50,7 @@ def test_a_trigger_that_starts_after_its_end_looks_once(sandbox: Sandbox) -> Non
     async def wait() -> list[dict[str, Any]]:
         return await asyncio.gather(*start(trigger(settled, lasts_s=-3600), trigger(pending, lasts_s=-3600)))
 
-    assert [event["status"] for event in asyncio.run(wait())] == ["settled", "timeout"]
+    assert [event["status"] for event in asyncio.run(wait())] == ["settled", "expired"]
 
 
 @pytest.mark.usefixtures("no_push")
@@ -60,7 +58,7 @@ def test_a_withdrawal_in_neither_list_for_too_long_is_said_to_be_unknown(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F75: a nonce that Pacifica does not know never settles; what is only pending waits on."""
-    monkeypatch.setattr(search, "NOT_SEEN_GRACE_S", 0.3)
+    monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 300)
     receipt = pay(sandbox)
 
     async def wait() -> dict[str, Any]:
@@ -72,7 +70,8 @@ def test_a_withdrawal_in_neither_list_for_too_long_is_said_to_be_unknown(
 
     event = asyncio.run(wait())
 
-    assert (event["status"], event["withdrawal"]) == ("not_seen", "1 SOL in batch 4711")
+    assert event["reason"] == "not_seen"
+    assert event["text"].startswith("1 SOL in batch 4711 has been")
     with pytest.raises(SettlementTimeout, match="neither of Pacifica's lists"):
         settled_row(event)
 
@@ -80,7 +79,7 @@ def test_a_withdrawal_in_neither_list_for_too_long_is_said_to_be_unknown(
 @pytest.mark.usefixtures("no_push")
 def test_time_in_neither_list_counts_only_without_a_break(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pending list may show a withdrawal late, and the history later still; each absence counts for itself."""
-    monkeypatch.setattr(search, "NOT_SEEN_GRACE_S", 0.7)
+    monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 700)
     options(sandbox, list_lag_s=0.4, settle_gap_s=0.4)
     receipt = pay(sandbox)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,51 +17,54 @@ from pacifica_provider.triggers.pace import Pace
 from pacifica_provider.triggers.readings import HistoryIndex, PendingIndex
 from pacifica_provider.triggers.search import Search
 from pacifica_provider.triggers.waiters import Waiter, Waiters
-from pacifica_provider.withdrawals.tracking import Tracked, is_pending, sight
+from pacifica_provider.withdrawals.settlement import Awaited, Settled, Settlement, Waiting, is_pending, looked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FEE = Decimal("0.5")
 symbols, nonces = st.sampled_from(["SOL", "BTC"]), st.integers(0, 2)
 amounts = st.sampled_from([Decimal(text) for text in ("0.5", "1", "1.0", "1.5", "2")])
-trackeds = st.builds(Tracked, symbols, nonces, st.one_of(st.none(), amounts))
+awaiteds = st.builds(Awaited, symbols, nonces, st.one_of(st.none(), amounts))
 settled_rows = st.builds(
     SettledWithdrawal, symbols, amounts, nonces, st.sampled_from([None, "tx1", "tx2"]), st.integers(0, 9)
 )
 pending_rows = st.builds(PendingWithdrawal, symbols, amounts, amounts, st.just(FEE), nonces, st.integers(0, 9))
 
 
-@given(trackeds, st.lists(pending_rows, max_size=8))
-def test_the_pending_index_leaves_out_nothing_that_matters(tracked: Tracked, rows: list[PendingWithdrawal]) -> None:
+@given(awaiteds, st.lists(pending_rows, max_size=8))
+def test_the_pending_index_leaves_out_nothing_that_matters(awaited: Awaited, rows: list[PendingWithdrawal]) -> None:
     """Whether it is pending is the same by the index and by the whole list."""
-    assert is_pending(tracked, PendingIndex(rows).of(tracked)) == is_pending(tracked, rows)
+    assert is_pending(awaited, PendingIndex(rows).of(awaited)) == is_pending(awaited, rows)
 
 
-@given(trackeds, st.lists(settled_rows, max_size=8), st.sampled_from([None, FEE, Decimal(0)]))
+@given(awaiteds, st.lists(settled_rows, max_size=8), st.sampled_from([None, FEE, Decimal(0)]))
 def test_the_history_index_leaves_out_nothing_that_matters(
-    tracked: Tracked, rows: list[SettledWithdrawal], fee: Decimal | None
+    awaited: Awaited, rows: list[SettledWithdrawal], fee: Decimal | None
 ) -> None:
     """What the history says of a withdrawal is the same by the index and by the whole list."""
     index = HistoryIndex()
     for row in rows:
         index.add(row)
-    expected, found = sight(tracked, (), rows, fee), sight(tracked, (), index.of(tracked, fee), fee)
+    expected, found = shown(awaited, rows, fee), shown(awaited, index.of(awaited, fee), fee)
 
-    assert (found.state, found.unproven) == (expected.state, expected.unproven)
+    assert found == expected or (isinstance(found, Settled) and isinstance(expected, Settled))
 
 
 @given(
-    st.lists(st.tuples(trackeds, st.integers(1, 3)), min_size=1, max_size=4),
+    st.lists(st.tuples(awaiteds, st.integers(1, 3)), min_size=1, max_size=4),
     st.lists(settled_rows, max_size=8),
     st.integers(0, 8),
 )
 def test_a_search_settles_early_only_what_the_whole_history_settles(
-    sought: list[tuple[Tracked, int]], rows: list[SettledWithdrawal], others: int
+    sought: list[tuple[Awaited, int]], rows: list[SettledWithdrawal], others: int
 ) -> None:
     """Where as many rows like it exist as were pending at once, reading on could not have changed the answer."""
     waiters = []
-    for tracked, _ in sought:
-        waiter = Waiter(tracked, end_time=0, interval=1, fee=FEE)
+    for awaited, _ in sought:
+        waiter = Waiter(awaited, end_time=0, interval=1, fee=FEE)
         # Gross or net: as many as the history will ever show, which is what the pending list had shown.
-        waiter.twins = sum(sight(tracked, (), [row], FEE).state != "NOT_SEEN" or row_of(tracked, row) for row in rows)
+        waiter.twins = sum(shown(awaited, [row], FEE) != shown(awaited, [], FEE) for row in rows)
         waiters.append(waiter)
     settled: list[Waiter] = []
     search = Search(waiters, lambda waiter, _: settled.append(waiter))
@@ -72,12 +75,12 @@ def test_a_search_settles_early_only_what_the_whole_history_settles(
     assert len(settled) == len(set(settled))
     assert set(settled) | set(search.rest()) == set(waiters)
     for waiter in settled:
-        assert sight(waiter.tracked, (), rows, FEE).state == "SETTLED"
+        assert isinstance(shown(waiter.awaited, rows, FEE), Settled)
 
 
-def row_of(tracked: Tracked, row: SettledWithdrawal) -> bool:
-    """Say whether a row, with a transaction or without, may be this withdrawal."""
-    return sight(tracked, (), [row], FEE).unproven
+def shown(awaited: Awaited, rows: Sequence[SettledWithdrawal], fee: Decimal | None) -> Settlement:
+    """Return what the history says of a withdrawal that is not pending."""
+    return looked(awaited, Waiting(), (), rows, fee, now_ms=0)
 
 
 def test_a_look_is_due_after_the_shortest_interval_and_later_with_push() -> None:
@@ -176,10 +179,10 @@ def test_an_answer_without_headers_leaves_the_budget_as_it_was() -> None:
 def test_waiters_that_left_early_are_not_kept() -> None:
     """Ten thousand that came and went leave nothing behind, not even in the order of ends."""
     waiters = Waiters()
-    stays = Waiter(Tracked("SOL", 1, None), end_time=5, interval=30)
+    stays = Waiter(Awaited("SOL", 1, None), end_time=5, interval=30)
     waiters.add(stays)
     for number in range(10_000):
-        waiter = Waiter(Tracked("SOL", 2, None), end_time=number, interval=1)
+        waiter = Waiter(Awaited("SOL", 2, None), end_time=number, interval=1)
         waiters.add(waiter)
         waiters.discard(waiter)
         waiters.discard(waiter)

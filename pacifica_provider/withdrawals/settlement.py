@@ -1,0 +1,133 @@
+"""
+Whether an accepted withdrawal is on chain, still waited for, or waited for long enough. Pure and total.
+
+Operator, sensor and watcher all ask here, so that waiting is one thing with one grace and one set of sentences.
+``batch_nonce`` names a batch, not a withdrawal, and is probably counted per asset: a row is matched on symbol, nonce
+and, where it is known, amount. Absent from pending is not settled; only a history row with a transaction id is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pacifica_provider.api.amounts import canonical_text
+from pacifica_provider.withdrawals.matching import shown_amounts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
+
+# Longer than a batch in transit can explain; a nonce that Pacifica does not know never settles.
+NOT_SEEN_GRACE_MS = 30 * 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What is waited for. ``amount`` is the gross amount asked for; ``None`` matches any amount."""
+
+    symbol: str
+    batch_nonce: int
+    amount: Decimal | None = None
+
+    def __str__(self) -> str:
+        amount = "" if self.amount is None else f"{canonical_text(self.amount)} "
+        return f"{amount}{self.symbol} in batch {self.batch_nonce}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """It is on chain, and this row of the history proves it."""
+
+    row: SettledWithdrawal
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """
+    It is not on chain, as far as was seen.
+
+    ``missing_since_ms``: since when it has been in neither list, on any clock that does not step; ``None`` while it is
+    in one.
+    """
+
+    last_seen: str = "not looked yet"
+    missing_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The wait is over without a settlement; ``text`` says why, and what it does not mean."""
+
+    reason: Literal["timeout", "not_seen"]
+    text: str
+
+
+Settlement = Settled | Waiting | Expired
+QUEUED = Waiting("queued in Pacifica's pending list")
+
+
+def is_pending(awaited: Awaited, pending: Sequence[PendingWithdrawal]) -> bool:
+    """Say whether the pending list holds it; history need not be read then."""
+    return any(
+        row.symbol == awaited.symbol
+        and row.batch_nonce == awaited.batch_nonce
+        and awaited.amount in {None, row.amount_requested}
+        for row in pending
+    )
+
+
+def matches(awaited: Awaited, row: SettledWithdrawal, fee: Decimal | None) -> bool:
+    """Say whether a history row can be the withdrawal, its amount read as gross or as net of the fee."""
+    if (row.symbol, row.batch_nonce) != (awaited.symbol, awaited.batch_nonce):
+        return False
+    return awaited.amount is None or row.amount in shown_amounts(awaited.amount, fee)
+
+
+def looked(
+    awaited: Awaited,
+    before: Waiting,
+    pending: Sequence[PendingWithdrawal],
+    history: Sequence[SettledWithdrawal],
+    fee: Decimal | None,
+    *,
+    now_ms: int,
+) -> Settlement:
+    """
+    Say where the withdrawal stands after a look at both lists.
+
+    An equal withdrawal of the same batch that is still pending may be this one, so it counts as queued; several equal
+    history rows must all have a transaction id. ``fee`` is what the exchange deducts, since the history may show net.
+    """
+    if is_pending(awaited, pending):
+        return QUEUED
+    rows = [row for row in history if matches(awaited, row, fee)]
+    if rows and all(row.transaction_id for row in rows):
+        return Settled(rows[0])
+    if rows:
+        return Waiting("listed in the history, but without a transaction id yet", now_ms)
+    since_ms = now_ms if before.missing_since_ms is None else before.missing_since_ms
+    if now_ms - since_ms > NOT_SEEN_GRACE_MS:
+        return Expired(
+            "not_seen",
+            f"{awaited} has been in neither of Pacifica's lists for {NOT_SEEN_GRACE_MS // 60_000} minutes. Whether it "
+            "was ever accepted shows the withdrawing task's receipt; check symbol, batch_nonce and amount against it. "
+            "Nothing was sent.",
+        )
+    return Waiting("in neither of Pacifica's lists", since_ms)
+
+
+def not_looked(before: Waiting, why: str) -> Waiting:
+    """Say that a look came to nothing: the wait goes on, whatever the network or the exchange refused."""
+    return Waiting(why, before.missing_since_ms)
+
+
+def timed_out(awaited: Awaited, last: Waiting) -> Expired:
+    """Say that the time is up."""
+    return Expired(
+        "timeout",
+        f"The withdrawal of {awaited} WAS accepted but was not seen on chain in time; last seen: {last.last_seen}. It "
+        "has not failed and must not be made again: a retry, or clearing this task, waits on and sends nothing.",
+    )
