@@ -152,11 +152,13 @@ def prune(args: argparse.Namespace) -> int:
     if before_ms > _now_ms() - _LEAST_AGE_MS:
         print("Withdrawals of the last 30 days are kept: their runs may still be cleared. Nothing was done.")
         return REFUSED
-    forgotten = ledger.prune(ledger_from_outside(), before_ms, _now_ms())
+    forgotten, unreadable = ledger.prune(ledger_from_outside(), before_ms, _now_ms())
     print(
         f"Forgot {forgotten} withdrawals. Runs from before {args.before} ask a person instead of paying from now on; "
         "so do those that catchup or a backfill makes later."
     )
+    if unreadable:
+        print(f"These entries cannot be read and were left as they are: {', '.join(unreadable)}.")
     return DONE
 
 

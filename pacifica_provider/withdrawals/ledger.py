@@ -124,23 +124,27 @@ def restored(ledger: WholeLedger, now_ms: int) -> None:
     LedgerState(now_ms, raised=True, restores=restores + 1).write(ledger)
 
 
-def prune(ledger: WholeLedger, before_ms: int, now_ms: int) -> int:
+def prune(ledger: WholeLedger, before_ms: int, now_ms: int) -> tuple[int, list[str]]:
     """
-    Forget the withdrawals that ended before, and return how many.
+    Forget the withdrawals that ended before; return how many, and the entries that could not be read and stay.
 
     First the word, then the deed: a prune that is cut short makes runs ask that need not, and never pays twice.
     """
     state = LedgerState.of(ledger, now_ms)
     replace(state, complete_since_ms=max(state.complete_since_ms, before_ms), raised=True).write(ledger)
-    forgotten = 0
+    forgotten, unreadable = 0, []
     for name in ledger.names():
         if name.startswith("withdrawal_"):
-            record = Record.from_json(ledger.get(name))
+            try:
+                record = Record.from_json(ledger.get(name))
+            except ConfigurationError:
+                unreadable.append(name)
+                continue
             newest_ms = max([record.since_ms, *(attempt.signed_ms for attempt in record.attempts)])
             if record.state in {"accepted", "void", "rejected"} and newest_ms < before_ms:
                 ledger.delete(name)
                 forgotten += 1
-    return forgotten
+    return forgotten, unreadable
 
 
 def _digest(*parts: str | None) -> str:

@@ -513,6 +513,7 @@ def test_a_prune_forgets_what_ended_and_lets_older_runs_ask(rig: Rig, terminal: 
     """The run whose record was forgotten asks a person when it is cleared, instead of paying again (F87)."""
     rig.try_once()
     rig.sandbox.control("POST", "/settle")
+    rig.store.set("withdrawal_alien", {"version": 9})
     rig.clock.sleep_s(32 * DAY_MS / 1000)
     before_ms = rig.clock.now_ms() - 31 * DAY_MS
     status = terminal.run("ledger", "prune", "--before", iso(before_ms))
@@ -523,6 +524,7 @@ def test_a_prune_forgets_what_ended_and_lets_older_runs_ask(rig: Rig, terminal: 
 
     assert status == cli.DONE
     assert terminal.text.startswith("Forgot 1 withdrawals.")
+    assert "cannot be read and were left as they are: withdrawal_alien." in terminal.text
     assert LedgerState.of(rig.store, 0) == LedgerState(before_ms // 1000 * 1000, raised=True)
     assert len(rig.debits()) == 1
 

@@ -98,7 +98,7 @@ def test_a_refused_connection_is_waited_for_and_read_again(desk: Desk) -> None:
     for changes in ({"host": desk.sandbox.base_url.replace("/api/v1", "/api/v9")}, {"host": ""}, {}):
         desk.connect(**changes)
         found = waiting.poke(desk.context())
-        seen.append((found.is_done, waiting._waiting and waiting._waiting.last_seen))  # noqa: SLF001 - what it would say
+        seen.append((found.is_done, waiting._waiting and waiting._waiting.last_seen))
 
     assert [done for done, _ in seen] == [False, False, True]
     assert "HTTP 404" in str(seen[0][1])

@@ -144,12 +144,20 @@ def test_what_ended_before_is_forgotten() -> None:
     )
     forgotten = prune(made, NEW, NEW)
 
-    assert forgotten == 2
+    assert forgotten == (2, [])
     assert sorted(made.entries) == [
         *("decision_a", "ledger", "task_a"),
         *("withdrawal_open", "withdrawal_tried", "withdrawal_unknown", "withdrawal_young"),
     ]
     assert LedgerState.of(made, 0) == LedgerState(NEW, raised=True, restores=2)
+
+
+def test_an_entry_that_cannot_be_read_is_left_and_named() -> None:
+    """It stops no prune, which would have raised the ledger for nothing (F48)."""
+    made = ledger(ledger=GOOD, withdrawal_alien={"version": 9}, withdrawal_void=ENDED)
+
+    assert prune(made, NEW, NEW) == (1, ["withdrawal_alien"])
+    assert sorted(made.entries) == ["ledger", "withdrawal_alien"]
 
 
 def test_forgetting_never_lowers_what_the_ledger_is_complete_since() -> None:
