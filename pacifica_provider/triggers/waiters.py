@@ -1,9 +1,7 @@
-"""Who waits for what in one watcher, and until when; cheap at ten thousand."""
+"""Who waits for what in one watcher; cheap at ten thousand."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,6 @@ class Waiter:
     One trigger's place in a watcher.
 
     :param awaited: what is waited for.
-    :param end_time: when to give up, Unix seconds.
     :param interval: longest time between looks that the trigger asks for, in seconds.
     :param fee: what was deducted, where a receipt says it.
     :param since_ms: a time before the withdrawal was made, where one is known; bounds the reading of the history.
@@ -33,11 +30,11 @@ class Waiter:
 
     __slots__ = (
         "awaited",
-        "end_time",
         "fee",
         "future",
         "interval",
         "joined_at",
+        "overdue",
         "since_ms",
         "twins",
         "waiting",
@@ -47,17 +44,17 @@ class Waiter:
         self,
         awaited: Awaited,
         *,
-        end_time: float,
         interval: float,
         fee: Decimal | None = None,
         since_ms: int | None = None,
     ) -> None:
         self.awaited = awaited
-        self.end_time = end_time
         self.interval = interval
         self.fee = fee
         self.since_ms = since_ms
         self.joined_at = 0.0
+        # Its time is up: the next look is its last.
+        self.overdue = False
         # How many rows like this one were seen pending at once; 0 if none ever was.
         self.twins = 0
         self.waiting = Waiting()
@@ -92,8 +89,6 @@ class Waiters:
         self._waiters: dict[Waiter, None] = {}
         self._intervals: Counter[float] = Counter()
         self._batches: Counter[Batch] = Counter()
-        self._ends: list[tuple[float, int, Waiter]] = []
-        self._order = itertools.count()
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -109,7 +104,6 @@ class Waiters:
         self._waiters[waiter] = None
         self._intervals[waiter.interval] += 1
         self._batches[waiter.batch] += 1
-        heapq.heappush(self._ends, (waiter.end_time, next(self._order), waiter))
 
     def discard(self, waiter: Waiter) -> None:
         """Let one go, if it is here."""
@@ -117,9 +111,6 @@ class Waiters:
             return
         _less(self._intervals, waiter.interval)
         _less(self._batches, waiter.batch)
-        if len(self._ends) > 2 * len(self._waiters) + 64:  # those that left early would stay for a day
-            self._ends = [entry for entry in self._ends if entry[2] in self._waiters]
-            heapq.heapify(self._ends)
 
     def awaits(self, batch: Batch) -> bool:
         """Say whether somebody waits for this batch."""
@@ -129,20 +120,6 @@ class Waiters:
     def shortest_interval(self) -> float | None:
         """The shortest interval that anybody asks for."""
         return min(self._intervals, default=None)
-
-    @property
-    def next_end(self) -> float | None:
-        """When the first of them gives up, Unix seconds."""
-        while self._ends and self._ends[0][2] not in self._waiters:
-            heapq.heappop(self._ends)
-        return self._ends[0][0] if self._ends else None
-
-    def pop_ended(self, now: float) -> list[Waiter]:
-        """Return those whose time is up, each once; they stay until they are discarded."""
-        ended = []
-        while (end := self.next_end) is not None and end <= now:
-            ended.append(heapq.heappop(self._ends)[2])
-        return ended
 
 
 def _less(counter: Counter[Any], key: object) -> None:

@@ -21,12 +21,12 @@ from pacifica_provider.api.client import Endpoints
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, Retryable, Throttled
 from pacifica_provider.triggers.budget import MeteredTransport
 from pacifica_provider.triggers.condition import Condition
-from pacifica_provider.triggers.deadlines import Deadlines
+from pacifica_provider.triggers.events import expired_event
 from pacifica_provider.triggers.look import Look
 from pacifica_provider.triggers.pace import Pace
 from pacifica_provider.triggers.push import Push
 from pacifica_provider.triggers.waiters import Waiters
-from pacifica_provider.withdrawals.settlement import not_looked
+from pacifica_provider.withdrawals.settlement import Waiting, not_looked, timed_out
 
 if TYPE_CHECKING:
     from pacifica_provider.hooks.settings import ConnectionSettings
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 # Clocks and sockets are checked at least this often, however long the pause.
 _LONGEST_SLEEP_S = 30.0
+# Whose time is up gets one more look, but not for longer than this: Airflow's own limit on the deferral follows.
+LAST_LOOK_S = 30.0
+_CLOCK_CHECK_S = 600.0
 _Key = tuple[str, str, str | None]
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, Watcher]] = WeakKeyDictionary()
@@ -70,7 +73,6 @@ class Watcher:
             on_connected=self.look_now,
             on_lost=self._wake.set,
         )
-        self._deadlines = Deadlines(self)
         self._condition = Condition(settings.account)
         # In a context of its own: what it logs belongs to no single task, least of all to the one that came first.
         self._task = contextvars.Context().run(self._loop.create_task, self._run())
@@ -85,29 +87,41 @@ class Watcher:
             watchers[key] = cls(settings)
         return watchers[key]
 
-    def join(self, waiter: Waiter) -> asyncio.Future[dict[str, Any] | None]:
+    async def wait(self, waiter: Waiter, end_time: float) -> dict[str, Any] | None:
         """
-        Wait for a withdrawal; the caller leaves again, whatever happens.
+        Wait for a withdrawal until ``end_time``, Unix seconds, and look once more then if the last look is too old.
 
-        :return: what becomes of it: the trigger's event, or ``None`` if the connection is to be read again.
+        :return: the trigger's event, or ``None`` if the connection is to be read again.
         """
-        waiter.future = self._loop.create_future()
-        waiter.joined_at = time.monotonic()
+        waiter.future = future = self._loop.create_future()
+        waiter.joined_at, waiter.overdue = time.monotonic(), False
         self.waiters.add(waiter)
         self.pace.joined(waiter.joined_at, waiter.interval)
         self._wake.set()
-        self._deadlines.set()
-        return waiter.future
+        try:
+            # By the wall clock: the end was set by another process, maybe on another host.
+            while (left_s := end_time - time.time()) > 0 and not future.done():
+                await asyncio.wait([future], timeout=min(left_s, _CLOCK_CHECK_S))
+            if not future.done() and not self._has_looked_for(waiter):
+                waiter.overdue = True
+                self.look_now()
+                await asyncio.wait([future], timeout=LAST_LOOK_S)
+            return future.result() if future.done() else expired_event(timed_out(waiter.awaited, waiter.waiting))
+        finally:
+            self.waiters.discard(waiter)
+            self._end_if_unused()
+
+    def _has_looked_for(self, waiter: Waiter) -> bool:
+        """Say whether the last look is no older than it asked for, or no other may be made now."""
+        now = time.monotonic()
+        # A look that has only begun has shown nothing yet.
+        looked = self.pace.last_look >= waiter.joined_at and waiter.waiting != Waiting()
+        return looked and (now - self.pace.last_look <= waiter.interval or self.pace.blocked(now))
 
     def settle(self, waiter: Waiter, event: dict[str, Any] | None) -> None:
         """Wake a trigger for good."""
         waiter.settle(event)
         self.waiters.discard(waiter)
-
-    def leave(self, waiter: Waiter) -> None:
-        """Wait no longer for it."""
-        self.waiters.discard(waiter)
-        self._end_if_unused()
 
     def listen(self, listener: Listener) -> None:
         """Hand every reading of the history to a listener, until ``unlisten``."""
@@ -168,7 +182,7 @@ class Watcher:
     async def _look_once(self, transport: MeteredTransport) -> None:
         self.pace.started(time.monotonic())
         waiters = list(self.waiters)
-        overdue = self._deadlines.take_overdue()
+        overdue = [waiter for waiter in waiters if waiter.overdue]
         try:
             await self._look.run(waiters, transport)
         except (Retryable, ConfigurationError) as error:
@@ -176,7 +190,8 @@ class Watcher:
         else:
             self.pace.succeeded()
             self._condition.good()
-        self._deadlines.looked(overdue)
+        for waiter in overdue:
+            self.settle(waiter, expired_event(timed_out(waiter.awaited, waiter.waiting)))
 
     def _failed(self, error: PacificaError, waiters: list[Waiter]) -> None:
         asked_s = error.retry_after_s if isinstance(error, Throttled) else None
@@ -210,7 +225,6 @@ class Watcher:
 
     def _forget(self) -> bool:
         """Let nobody join any more; say whether it was possible so far."""
-        self._deadlines.cancel()
         watchers, key = _watchers.get(self._loop, {}), _key(self._settings)
         if watchers.get(key) is not self:
             return False

@@ -86,11 +86,7 @@ class WithdrawalBatchTrigger(BaseTrigger):
         settings = await settings_of(self.pacifica_conn_id)
         event = None
         while event is None:
-            watcher = Watcher.of(settings)
-            try:
-                event = await watcher.join(waiter)
-            finally:
-                watcher.leave(waiter)
+            event = await Watcher.of(settings).wait(waiter, self.end_time)
             if event is None:  # the exchange refuses the connection as it was read: it may have been corrected
                 with suppress(ConfigurationError):
                     settings = await settings_of(self.pacifica_conn_id)
@@ -113,7 +109,6 @@ class WithdrawalBatchTrigger(BaseTrigger):
         amount = None if self.amount is None else parse_wire_amount(self.amount)
         return Waiter(
             Awaited(self.symbol, self.batch_nonce, amount),
-            end_time=self.end_time,
             interval=self.poll_interval,
             fee=None if self.fee_amount is None else parse_wire_amount(self.fee_amount),
             since_ms=self.submitted_at_ms,

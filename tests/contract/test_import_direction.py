@@ -30,7 +30,6 @@ PURE = {"api", "withdrawals"}
 CLOCKS = {"time", "random", "secrets", "datetime.datetime", "datetime.date", "uuid.uuid1", "uuid.uuid4", "os.urandom"}
 # Modules that import each other, each with the reason why it still may.
 CIRCLES = {
-    ("pacifica_provider.triggers.deadlines", "pacifica_provider.triggers.watcher"): "issue 8",
     ("pacifica_provider.triggers.look", "pacifica_provider.triggers.watcher"): "issue 8",
 }
 EVERY = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

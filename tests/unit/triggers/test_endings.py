@@ -33,7 +33,7 @@ def test_the_time_being_up_says_what_was_last_seen(sandbox: Sandbox) -> None:
 @pytest.mark.usefixtures("no_push")
 def test_the_time_is_up_even_while_the_exchange_is_away(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trigger that cannot look still ends, before Airflow's own limit ends it without a word."""
-    monkeypatch.setattr("pacifica_provider.triggers.deadlines.LAST_LOOK_S", 0.3)
+    monkeypatch.setattr("pacifica_provider.triggers.watcher.LAST_LOOK_S", 0.3)
     sandbox.control("POST", "/faults", {"route": "*", "kind": "hang", "seconds": 30, "count": None})
 
     async def wait() -> dict[str, Any]:

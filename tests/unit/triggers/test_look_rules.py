@@ -62,7 +62,7 @@ def test_a_search_settles_early_only_what_the_whole_history_settles(
     """Where as many rows like it exist as were pending at once, reading on could not have changed the answer."""
     waiters = []
     for awaited, _ in sought:
-        waiter = Waiter(awaited, end_time=0, interval=1, fee=FEE)
+        waiter = Waiter(awaited, interval=1, fee=FEE)
         # Gross or net: as many as the history will ever show, which is what the pending list had shown.
         waiter.twins = sum(shown(awaited, [row], FEE) != shown(awaited, [], FEE) for row in rows)
         waiters.append(waiter)
@@ -177,17 +177,14 @@ def test_an_answer_without_headers_leaves_the_budget_as_it_was() -> None:
 
 
 def test_waiters_that_left_early_are_not_kept() -> None:
-    """Ten thousand that came and went leave nothing behind, not even in the order of ends."""
+    """Ten thousand that came and went leave nothing behind."""
     waiters = Waiters()
-    stays = Waiter(Awaited("SOL", 1, None), end_time=5, interval=30)
+    stays = Waiter(Awaited("SOL", 1, None), interval=30)
     waiters.add(stays)
-    for number in range(10_000):
-        waiter = Waiter(Awaited("SOL", 2, None), end_time=number, interval=1)
+    for _ in range(10_000):
+        waiter = Waiter(Awaited("SOL", 2, None), interval=1)
         waiters.add(waiter)
         waiters.discard(waiter)
         waiters.discard(waiter)
 
     assert (list(waiters), waiters.shortest_interval, waiters.awaits(("SOL", 2))) == ([stays], 30, False)
-    assert len(waiters._ends) < 100
-    assert waiters.pop_ended(4) == []
-    assert (waiters.pop_ended(6), waiters.pop_ended(6)) == ([stays], [])
