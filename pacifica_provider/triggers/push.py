@@ -1,8 +1,8 @@
 """
-News from Pacifica's WebSocket: that a withdrawal of the account was confirmed, as a hint to look.
+News from Pacifica's WebSocket: that a withdrawal of the account was confirmed.
 
-A push proves nothing and a missing one means nothing: the watcher looks for itself, seldom while the socket is
-healthy. No key is sent here.
+A push that says everything can prove a settlement (``withdrawals/settlement.py``), any other is a hint to look, and a
+missing one means nothing: the watcher looks for itself, seldom while the socket is healthy. No key is sent here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from pacifica_provider.api.amounts import parse_wire_amount
 from pacifica_provider.api.models import parse_batch_nonce
+from pacifica_provider.withdrawals.matching import shown_amounts
+from pacifica_provider.withdrawals.settlement import Confirmation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +50,7 @@ class Push:
     :param url: the WebSocket's address.
     :param account: whose transfers.
     :param on_confirmed: called with the batch of each confirmed withdrawal, ``None`` where the message does not name
-        it.
+        it, and with the confirmation, ``None`` where the message does not say all of it.
     :param on_connected: called when the subscription stands; what happened before it was not heard.
     :param on_lost: called when it no longer does.
     """
@@ -57,7 +60,7 @@ class Push:
         url: str,
         account: str,
         *,
-        on_confirmed: Callable[[Batch | None], None],
+        on_confirmed: Callable[[Batch | None, Confirmation | None], None],
         on_connected: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
@@ -142,7 +145,20 @@ class Push:
             batch = (str(data["a"]), parse_batch_nonce(data.get("bn")))
         except (KeyError, ValueError):  # the documentation calls the nonce optional
             batch = None
-        self._on_confirmed(batch)
+        self._on_confirmed(batch, None if batch is None else self._confirmation(data, batch))
+
+    def _confirmation(self, data: dict[str, Any], batch: Batch) -> Confirmation | None:
+        """Read a whole confirmation; ``None`` if a field is missing or odd, or the amounts do not add up."""
+        transaction_id = data.get("tx")
+        if data.get("u") != self._account or not isinstance(transaction_id, str) or not transaction_id:
+            return None
+        try:
+            requested, amount, fee = (parse_wire_amount(data.get(name)) for name in ("ra", "am", "f"))
+        except ValueError:
+            return None
+        if amount not in shown_amounts(requested, fee):
+            return None
+        return Confirmation(*batch, requested, amount, fee, transaction_id)
 
     def _lost(self, error: Exception) -> None:
         """Say once that there is no push; a reconnection says nothing, and the next loss speaks again."""

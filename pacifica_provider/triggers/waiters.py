@@ -89,6 +89,7 @@ class Waiters:
         self._waiters: dict[Waiter, None] = {}
         self._intervals: Counter[float] = Counter()
         self._batches: Counter[Batch] = Counter()
+        self._by_awaited: dict[Awaited, dict[Waiter, None]] = {}
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -104,6 +105,7 @@ class Waiters:
         self._waiters[waiter] = None
         self._intervals[waiter.interval] += 1
         self._batches[waiter.batch] += 1
+        self._by_awaited.setdefault(waiter.awaited, {})[waiter] = None
 
     def discard(self, waiter: Waiter) -> None:
         """Let one go, if it is here."""
@@ -111,6 +113,14 @@ class Waiters:
             return
         _less(self._intervals, waiter.interval)
         _less(self._batches, waiter.batch)
+        equal = self._by_awaited[waiter.awaited]
+        del equal[waiter]
+        if not equal:
+            del self._by_awaited[waiter.awaited]
+
+    def of(self, awaited: Awaited) -> list[Waiter]:
+        """Return those who wait for exactly this."""
+        return list(self._by_awaited.get(awaited, ()))
 
     def awaits(self, batch: Batch) -> bool:
         """Say whether somebody waits for this batch."""

@@ -2,9 +2,9 @@
 One watcher for each account in an event loop: ten thousand triggers wait on one conversation with the exchange.
 
 It reads the pending list, and the history only when somebody's withdrawal has left that list; each reading serves
-everybody (``readings.py``). A push makes it look at once, and lets it look seldom otherwise (``push.py``,
-``pace.py``). It leaves the last third of the account's credits alone (``budget.py``). A look that fails is no event
-for anybody: it looks again later.
+everybody (``readings.py``). A push settles whom it names without doubt, and makes it look at once else; while pushes
+are heard, it looks seldom (``push.py``, ``pace.py``). It leaves the last third of the account's credits alone
+(``budget.py``). A look that fails is no event for anybody: it looks again later.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from pacifica_provider.api.client import Endpoints
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, Retryable, Throttled
 from pacifica_provider.triggers.budget import MeteredTransport
 from pacifica_provider.triggers.condition import Condition
-from pacifica_provider.triggers.events import expired_event
+from pacifica_provider.triggers.events import expired_event, settled_event
 from pacifica_provider.triggers.look import Look
 from pacifica_provider.triggers.pace import Pace
 from pacifica_provider.triggers.push import Push
 from pacifica_provider.triggers.waiters import Waiters
-from pacifica_provider.withdrawals.settlement import Waiting, not_looked, timed_out
+from pacifica_provider.withdrawals.settlement import Waiting, confirmed, not_looked, timed_out
 
 if TYPE_CHECKING:
     from pacifica_provider.hooks.settings import ConnectionSettings
     from pacifica_provider.triggers.listening import Listener
     from pacifica_provider.triggers.waiters import Batch, Waiter
+    from pacifica_provider.withdrawals.settlement import Confirmation
 
 log = logging.getLogger(__name__)
 
@@ -205,12 +206,22 @@ class Watcher:
             for listener in self.listeners:
                 listener.fail(error)
 
-    def _confirmed(self, batch: Batch | None) -> None:
+    def _confirmed(self, batch: Batch | None, push: Confirmation | None = None) -> None:
+        if push is not None:
+            self._settle_by(push)
         if batch is None or self.listeners or self.waiters.awaits(batch):
             if batch not in self.pushed:
                 self.pushed[batch] = time.monotonic()
                 self.pace.pushed(self.pushed[batch])
             self._wake.set()
+
+    def _settle_by(self, push: Confirmation) -> None:
+        for waiter in self.waiters.of(push.awaited):
+            proof = confirmed(
+                waiter.awaited, push, equal_rows=waiter.twins, fee=waiter.fee, created_at_ms=waiter.since_ms
+            )
+            if proof is not None:
+                self.settle(waiter, settled_event(proof.row))
 
     def look_now(self) -> None:
         """Look, unless a failure forbids it."""

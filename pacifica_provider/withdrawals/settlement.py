@@ -3,7 +3,8 @@ Whether an accepted withdrawal is on chain, still waited for, or waited for long
 
 Operator, sensor and watcher all ask here, so that waiting is one thing with one grace and one set of sentences.
 ``batch_nonce`` names a batch, not a withdrawal, and is probably counted per asset: a row is matched on symbol, nonce
-and, where it is known, amount. Absent from pending is not settled; only a history row with a transaction id is.
+and, where it is known, amount. Absent from pending is not settled; only a history row with a transaction id is, or a
+push that says all of it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pacifica_provider.api.amounts import canonical_text
+from pacifica_provider.api.models import SettledWithdrawal
 from pacifica_provider.withdrawals.matching import shown_amounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
+    from pacifica_provider.api.models import PendingWithdrawal
 
 # Longer than a batch in transit can explain; a nonce that Pacifica does not know never settles.
 NOT_SEEN_GRACE_MS = 30 * 60_000
@@ -39,7 +41,7 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """It is on chain, and this row of the history proves it."""
+    """It is on chain, and this row of the history proves it, or a push that says the same."""
 
     row: SettledWithdrawal
 
@@ -63,6 +65,27 @@ class Expired:
 
     reason: Literal["timeout", "not_seen"]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """
+    A push that says everything of one withdrawal: asset, batch, gross amount, what arrives, fee and transaction.
+
+    It comes from the same exchange over the same TLS as the history.
+    """
+
+    symbol: str
+    batch_nonce: int
+    requested_amount: Decimal
+    amount: Decimal
+    fee_amount: Decimal
+    transaction_id: str
+
+    @property
+    def awaited(self) -> Awaited:
+        """What somebody who waits for it waits for."""
+        return Awaited(self.symbol, self.batch_nonce, self.requested_amount)
 
 
 Settlement = Settled | Waiting | Expired
@@ -117,6 +140,22 @@ def looked(
             "Nothing was sent.",
         )
     return Waiting("in neither of Pacifica's lists", since_ms)
+
+
+def confirmed(
+    awaited: Awaited, push: Confirmation, *, equal_rows: int, fee: Decimal | None, created_at_ms: int | None
+) -> Settled | None:
+    """
+    Return the settlement that a push proves by itself, ``None`` where the history has to decide.
+
+    Without doubt means: the pending list has shown this withdrawal, and never an equal one beside it (``equal_rows`` is
+    1, ``created_at_ms`` its row's), and the push tells the same fee.
+    """
+    if awaited != push.awaited or equal_rows != 1 or fee != push.fee_amount or created_at_ms is None:
+        return None
+    return Settled(
+        SettledWithdrawal(push.symbol, push.amount, push.batch_nonce, push.transaction_id, created_at_ms),
+    )
 
 
 def not_looked(before: Waiting, why: str) -> Waiting:

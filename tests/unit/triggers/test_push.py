@@ -1,15 +1,17 @@
-"""The WebSocket: it makes waiting quick and cheap, proves nothing, and is never needed."""
+"""The WebSocket: it makes waiting quick and cheap, proves only what leaves no doubt, and is never needed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pacifica_provider.triggers import push
+from pacifica_provider.withdrawals.settlement import Confirmation
 from tests.unit.triggers.bench import (
     connected,
     options,
@@ -49,8 +51,107 @@ def test_a_push_wakes_within_a_second_and_slows_the_polling(sandbox: Sandbox) ->
     assert took_s < 1
 
 
+def test_a_push_that_says_everything_settles_without_a_look(sandbox: Sandbox) -> None:
+    """Everybody who waits for that one row is told, and no list is read for it."""
+    receipt = pay(sandbox)
+
+    async def wait() -> tuple[list[dict[str, Any]], int]:
+        tasks = start(trigger(receipt), trigger(receipt, fee_amount="0.001"))
+        await connected(sandbox)
+        before = requests(sandbox)["pending"]
+        settle(sandbox)
+        return [await task for task in tasks], requests(sandbox)["pending"] - before
+
+    events, looks = asyncio.run(wait())
+    (debit,) = sandbox.control("GET", "/ledger")["debits"]
+
+    assert [event["row"] for event in events] == [
+        {
+            "symbol": "SOL",
+            "batch_nonce": receipt["batch_nonce"],
+            "amount": "0.999",
+            "transaction_id": debit["transaction_id"],
+            "created_at_ms": events[0]["row"]["created_at_ms"],
+        }
+    ] * 2
+    assert (looks, requests(sandbox)["history"]) == (0, 0)
+
+
+@pytest.mark.parametrize("doubt", ["another amount is awaited", "an equal row", "another fee", "any amount"])
+def test_a_push_that_leaves_a_doubt_lets_the_history_decide(sandbox: Sandbox, doubt: str) -> None:
+    """An equal row of the batch, another fee, or no amount to compare: then only the history proves it (F77)."""
+    options(sandbox, shared_batches=True)
+    receipt = pay(sandbox)
+    if doubt == "an equal row":
+        pay(sandbox)
+    asked: dict[str, dict[str, Any]] = {
+        "another amount is awaited": {"requested_amount": "2"},
+        "any amount": {"requested_amount": None},
+    }
+    fee = {"fee_amount": "0.002"} if doubt == "another fee" else {}
+
+    async def wait() -> str:
+        (task,) = start(trigger({**receipt, **asked.get(doubt, {})}, **fee, lasts_s=3))
+        await connected(sandbox)
+        settle(sandbox)
+        return str((await task)["status"])
+
+    status = asyncio.run(wait())
+
+    assert status == ("settled" if doubt in {"an equal row", "any amount"} else "expired")
+    assert requests(sandbox)["history"] >= 1
+
+
+WHOLE = {
+    "u": "me",
+    "e": "withdrawal_confirmed",
+    "a": "SOL",
+    "am": "0.999",
+    "bn": 7,
+    "ra": "1",
+    "f": "0.001",
+    "tx": "5x",
+}
+
+
+def heard_of(data: dict[str, Any]) -> tuple[object, object]:
+    """Return what the watcher is told of a transfer."""
+    heard: list[tuple[object, object]] = []
+    listening = push.Push(
+        "ws://x", "me", on_confirmed=lambda *told: heard.append(told), on_connected=lambda: None, on_lost=lambda: None
+    )
+    listening._transfer(data)
+    (told,) = heard
+    return told
+
+
+@pytest.mark.parametrize("changes", [{}, {"bn": "7"}, {"am": "1"}])
+def test_a_whole_confirmation_is_read(changes: dict[str, Any]) -> None:
+    """What arrives may be told gross or net, the nonce as digits."""
+    told = {**WHOLE, **changes}
+
+    assert heard_of(told) == (
+        ("SOL", 7),
+        Confirmation("SOL", 7, Decimal(1), Decimal(told["am"]), Decimal("0.001"), "5x"),
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: None} for name in ("u", "am", "ra", "f", "tx")),
+        *({"tx": odd} for odd in ("", 5, ["5x"])),
+        *({"ra": odd} for odd in (1, 1.0, "1e0", "-1")),
+        *({"am": odd} for odd in ("0.998", "1.001", "0", 0.999)),
+    ],
+)
+def test_a_confirmation_that_lacks_something_is_a_hint_only(changes: dict[str, Any]) -> None:
+    """A field is missing, odd, or the amounts do not add up: the batch is looked at, nothing is concluded."""
+    assert heard_of({**WHOLE, **changes}) == (("SOL", 7), None)
+
+
 def test_a_push_without_a_history_row_is_no_proof(sandbox: Sandbox) -> None:
-    """Told that its batch is confirmed, the watcher looks, sees it pending, and waits on."""
+    """Told only that its batch is confirmed, the watcher looks, sees it pending, and waits on."""
     receipt = pay(sandbox)
 
     async def wait() -> tuple[int, bool]:
@@ -107,13 +208,15 @@ def test_a_push_of_somebody_elses_batch_costs_nothing(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("data", [{"e": "withdrawal_confirmed"}, {"e": "withdrawal_confirmed", "a": "SOL", "bn": None}])
 def test_a_push_that_names_no_batch_makes_it_look(data: dict[str, Any]) -> None:
     """The nonce is documented as optional: without it any batch may be meant."""
-    heard: list[object] = []
-    listening = push.Push("ws://x", "me", on_confirmed=heard.append, on_connected=lambda: None, on_lost=lambda: None)
+    heard: list[tuple[object, object]] = []
+    listening = push.Push(
+        "ws://x", "me", on_confirmed=lambda *told: heard.append(told), on_connected=lambda: None, on_lost=lambda: None
+    )
     listening._transfer({"u": "me", **data})
     listening._transfer({"u": "somebody else", **data})
     listening._transfer("not an object")
 
-    assert heard == [None]
+    assert heard == [(None, None)]
 
 
 @pytest.mark.parametrize("end", ["cut", "24 h"])

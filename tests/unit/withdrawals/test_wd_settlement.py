@@ -13,10 +13,12 @@ from pacifica_provider.withdrawals.settlement import (
     NOT_SEEN_GRACE_MS,
     QUEUED,
     Awaited,
+    Confirmation,
     Expired,
     Settled,
     Settlement,
     Waiting,
+    confirmed,
     is_pending,
     looked,
     not_looked,
@@ -114,6 +116,37 @@ def test_the_grace_begins_anew_once_it_was_in_a_list(rows: list[PendingWithdrawa
     assert looked(AWAITED, seen, [], [], FEE, now_ms=late) == Waiting(
         "in neither of Pacifica's lists", late if seen == QUEUED else NOW
     )
+
+
+PUSH = Confirmation("SOL", 7, Decimal("1.50"), Decimal("1.499"), FEE, "5x")
+
+
+def test_a_push_that_leaves_no_doubt_is_a_settlement() -> None:
+    """The row it proves has the time at which the pending list showed it."""
+    assert confirmed(AWAITED, PUSH, equal_rows=1, fee=FEE, created_at_ms=5) == Settled(
+        SettledWithdrawal("SOL", Decimal("1.499"), 7, "5x", 5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("awaited", "equal_rows", "fee", "created_at_ms"),
+    [
+        (ANY, 1, FEE, 5),
+        (Awaited("SOL", 7, Decimal("1.499")), 1, FEE, 5),
+        (Awaited("SOL", 8, Decimal("1.5")), 1, FEE, 5),
+        (Awaited("BTC", 7, Decimal("1.5")), 1, FEE, 5),
+        (AWAITED, 0, FEE, 5),
+        (AWAITED, 2, FEE, 5),
+        (AWAITED, 1, None, 5),
+        (AWAITED, 1, Decimal("0.002"), 5),
+        (AWAITED, 1, FEE, None),
+    ],
+)
+def test_a_push_that_leaves_a_doubt_proves_nothing(
+    awaited: Awaited, equal_rows: int, fee: Decimal | None, created_at_ms: int | None
+) -> None:
+    """Another order, an equal row, never seen pending, another fee: the history decides (F77)."""
+    assert confirmed(awaited, PUSH, equal_rows=equal_rows, fee=fee, created_at_ms=created_at_ms) is None
 
 
 @pytest.mark.parametrize("before", [Waiting(), QUEUED, MISSING])
