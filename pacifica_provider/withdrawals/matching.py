@@ -215,7 +215,7 @@ def receipt_of(record: Record, row: Row, *, tolerance_ms: int) -> StoredReceipt:
     )
 
 
-# What a list that shows four decimal places, or more, may be off by.
+# What a list that shows four decimal places, the fewest that are allowed for, may be off by.
 _ROUNDED = Decimal("0.0001")
 _RANK: dict[Fit, int] = {"exact": 0, "possible": 1, "other": 2}
 
@@ -224,8 +224,13 @@ def _fit(order: Order, row: Row, fee: Decimal | None) -> Fit:
     pending = row.net_amount is not None  # a pending row shows the gross amount
     if row.amount in shown_amounts(order.amount, None if pending else fee):
         return "exact"
-    above = difference(row.amount, order.amount)
-    return "possible" if above < _ROUNDED and not (pending and above <= -_ROUNDED) else "other"
+    above, most = difference(row.amount, order.amount), _rounding(row.amount)
+    return "possible" if above < most and not (pending and above <= -most) else "other"
+
+
+def _rounding(shown: Decimal) -> Decimal:
+    """Return what a list may be off by that shows this amount: less than a unit of the last place that it shows."""
+    return min(_ROUNDED, Decimal(1).scaleb(int(shown.normalize().as_tuple().exponent)))
 
 
 def shown_amounts(gross: Decimal, fee: Decimal | None) -> set[Decimal]:
