@@ -435,6 +435,8 @@ class _Try:
             failpoints.reach("after_attempt")
             reference = self._asked.identity.withdrawal_ref
             if self._task is not None and reference not in self._references:
+                if not fenced:
+                    self._check_references()
                 self._references.append(reference)
                 self._ledger.set(self._task, {"version": VERSION, "references": self._references})
                 if not fenced:

@@ -479,15 +479,17 @@ def test_a_reference_whose_record_is_gone_may_have_been_paid() -> None:
         bench.try_once(reference="b", instance="0")
 
 
-def test_without_a_fence_another_reference_begun_meanwhile_is_seen() -> None:
-    """Two tries of one task instance, two references at once: the one that is overwritten sends nothing (F41, F101)."""
+@pytest.mark.parametrize("at", ["set withdrawal", "set task"])
+def test_without_a_fence_another_reference_begun_meanwhile_is_seen(at: str) -> None:
+    """Two tries of one task instance, two references at once: the one that is overtaken sends nothing (F41, F101)."""
     bench = Bench(fenced=False)
     others = {"version": 1, "references": ["b"]}
-    bench.disk.after["set task"] = lambda: bench.disk.entries.update({REFERENCES: json.dumps(others)})
+    bench.disk.after[at] = lambda: bench.disk.entries.update({REFERENCES: json.dumps(others)})
     with pytest.raises(Unresolved, match="written by another try"):
         bench.try_once(reference="a", instance="0")
 
     assert bench.exchange.sent == 0
+    assert bench.disk.stored(REFERENCES) == others
 
 
 def test_a_mapped_task_that_asks_for_one_reference_twice_is_seen_to_do_so() -> None:
