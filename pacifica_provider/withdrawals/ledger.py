@@ -126,9 +126,10 @@ def restored(ledger: WholeLedger, now_ms: int) -> None:
 
 def prune(ledger: WholeLedger, before_ms: int, now_ms: int) -> tuple[int, list[str]]:
     """
-    Forget the withdrawals that ended before; return how many, and the entries that could not be read and stay.
+    Forget the withdrawals that ended before, and what was decided on them.
 
-    First the word, then the deed: a prune that is cut short makes runs ask that need not, and never pays twice.
+    Return how many, and the names of entries that could not be read and stay. First the word, then the deed: a prune
+    that is cut short makes runs ask that need not, and never pays twice.
     """
     state = LedgerState.of(ledger, now_ms)
     replace(state, complete_since_ms=max(state.complete_since_ms, before_ms), raised=True).write(ledger)
@@ -142,6 +143,8 @@ def prune(ledger: WholeLedger, before_ms: int, now_ms: int) -> tuple[int, list[s
                 continue
             newest_ms = max([record.since_ms, *(attempt.signed_ms for attempt in record.attempts)])
             if record.state in {"accepted", "void", "rejected"} and newest_ms < before_ms:
+                # One that was left after the end, and would be taken for one on the run that asks now.
+                ledger.delete(name.replace("withdrawal_", "decision_", 1))
                 ledger.delete(name)
                 forgotten += 1
     return forgotten, unreadable

@@ -129,7 +129,7 @@ def test_an_unreadable_entry_is_written_anew_when_the_ledger_came_back(stored: A
 
 
 def test_what_ended_before_is_forgotten() -> None:
-    """Accepted, rejected and voided withdrawals older than that; nothing unfinished, and nothing younger (5.2)."""
+    """Ended withdrawals older than that, with a decision that came too late; nothing unfinished or younger (5.2)."""
     young = Attempt(NEW, 10_000)
     made = ledger(
         ledger=GOOD,
@@ -140,13 +140,14 @@ def test_what_ended_before_is_forgotten() -> None:
         withdrawal_young=replace(ENDED, since_ms=NEW, attempts=()),
         withdrawal_tried=replace(ENDED, attempts=(young,)),
         task_a={"version": 1},
-        decision_a={},
+        decision_void={},
+        decision_unknown={},
     )
     forgotten = prune(made, NEW, NEW)
 
     assert forgotten == (2, [])
     assert sorted(made.entries) == [
-        *("decision_a", "ledger", "task_a"),
+        *("decision_unknown", "ledger", "task_a"),
         *("withdrawal_open", "withdrawal_tried", "withdrawal_unknown", "withdrawal_young"),
     ]
     assert LedgerState.of(made, 0) == LedgerState(NEW, raised=True, restores=2)
