@@ -435,12 +435,17 @@ class _Try:
             failpoints.reach("after_attempt")
             reference = self._asked.identity.withdrawal_ref
             if self._task is not None and reference not in self._references:
-                if not fenced:
-                    self._check_references()
-                self._references.append(reference)
-                self._ledger.set(self._task, {"version": VERSION, "references": self._references})
-                if not fenced:
-                    self._check_references()
+                self._note_reference(self._task, reference)
+
+    def _note_reference(self, entry: str, reference: str | None) -> None:
+        """List the reference with the task instance; without a fence the list is read before and after."""
+        noted = [*self._references, reference]
+        if not self._ledger.fenced and _references(self._ledger.get(entry)) not in (self._references, noted):
+            raise _OvertakenError
+        self._references = noted
+        self._ledger.set(entry, {"version": VERSION, "references": noted})
+        if not self._ledger.fenced:
+            self._check_references()
 
     @contextmanager
     def _holding(self, record: Record, sent: str) -> Iterator[None]:

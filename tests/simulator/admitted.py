@@ -52,6 +52,13 @@ def admitted_double(chronicle: Chronicle, first: Row, second: Row) -> str | None
         return A2 if first.key == second.key else None
     if reposted_although_moved(chronicle, first, second.created_ms):
         return A4_REPOST
+    # A refusal that was none was concluded in between, so the order was made anew.
+    for claim in chronicle.claims:
+        of_this = claim.kind == "WithdrawalRejected" and claim.sender.owner == first.sender.owner
+        if of_this and first.created_ms <= claim.at_ms <= second.created_ms:
+            letter = late_or_unlisted(chronicle, [first], claim.at_ms)
+            if letter is not None:
+                return letter
     # What was lost before the first try of either began knew nothing of it.
     began_ms = min(
         chronicle.tries[post.request.sender.attempt].began_ms
