@@ -9,6 +9,7 @@ Airflow imports this module at every call of ``airflow``, so it imports next to 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def restored_and_exit(args: argparse.Namespace) -> None:
 def case(args: argparse.Namespace) -> int:
     """Show the case, or take the decision; return 0 if done, 1 if there is no such case, 2 if refused."""
     from pacifica_provider.hooks.ledgers import ledger_from_outside
-    from pacifica_provider.withdrawals.ledger import decision_entry, withdrawal_entry
+    from pacifica_provider.withdrawals.ledger import LedgerState, decision_entry, withdrawal_entry
     from pacifica_provider.withdrawals.record import Record
 
     names = (args.dag_id, args.run_id, args.task_id, args.withdrawal_ref)
@@ -129,7 +130,8 @@ def case(args: argparse.Namespace) -> int:
         print(_NO_ENTRY)
         print(_known_references(ledger, args))
         return NOT_FOUND
-    record = Record.from_json(stored)
+    # What is decided is decided on the ledger as it is now, which may have come back since the record was written.
+    record = replace(Record.from_json(stored), restores=LedgerState.of(ledger, _now_ms()).restores)
     waiting = decision_entry(*names)
     if args.decide:
         return _decide(ledger, waiting, record, args)

@@ -54,12 +54,17 @@ class Adopt(Void, frozen=True, kw_only=True, tag="adopt"):
     amount: str
 
 
-class Repost(Void, frozen=True, kw_only=True, tag="repost"):
-    """Nothing moved by so many attempts, and the batch nonces in ``rows`` are somebody else's."""
+class Repost(Void, frozen=True, kw_only=True, omit_defaults=True, tag="repost"):
+    """
+    Nothing moved by so many attempts, and the batch nonces in ``rows`` are somebody else's.
+
+    ``restores``: how often the ledger had come back from a backup; after another time the attempts may be others.
+    """
 
     fingerprint: _Text
     attempts: _Count
     rows: tuple[_Count, ...]
+    restores: _Count = 0
 
 
 Decision = Adopt | Repost | Void
@@ -107,8 +112,16 @@ def adopt(record: Record, row: Row, *, by: str, why: str, decision_id: str) -> A
 
 def repost(record: Record, rows: Sequence[int], *, by: str, why: str, decision_id: str) -> Repost:
     """Return the decision that nothing moved, and that the named batch nonces are somebody else's."""
-    attempts = len(record.attempts)
-    return Repost(record.key, by, why, decision_id, fingerprint=record.fingerprint, attempts=attempts, rows=tuple(rows))
+    return Repost(
+        record.key,
+        by,
+        why,
+        decision_id,
+        fingerprint=record.fingerprint,
+        attempts=len(record.attempts),
+        rows=tuple(rows),
+        restores=record.restores,
+    )
 
 
 def apply_decision(record: Record, decision: Decision, listed: Sequence[ListedRow], *, tolerance_ms: int) -> Record:
@@ -173,6 +186,11 @@ def _reposted(record: Record, decision: Repost, listed: Sequence[ListedRow]) -> 
         raise StaleDecisionError(
             "Pacifica has answered 409 to this key, so posting it again is futile while the key is remembered and "
             "dangerous after; void it, and order anew with a new run or withdrawal_ref"
+        )
+    if decision.restores != record.restores:
+        raise StaleDecisionError(
+            f"it was taken when the ledger had come back from a backup {decision.restores} times, now it has "
+            f"{record.restores} times (restores)"
         )
     if decision.attempts != len(record.attempts):
         raise StaleDecisionError(

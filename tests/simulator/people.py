@@ -144,6 +144,7 @@ def _reposting(task: Task, record: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": record["fingerprint"],
         "attempts": len(record["attempts"]),
         "rows": sorted(named - own),
+        "restores": record.get("restores", 0),
     }
 
 

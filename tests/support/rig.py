@@ -100,7 +100,12 @@ def bound_decision(record: Mapping[str, Any], action: str, /, **fields: Any) -> 
     """Return a decision on a record as it stands; ``fields`` name the row or rows, or make it another decision."""
     bound: dict[str, dict[str, Any]] = {
         "adopt": {"fingerprint": record.get("fingerprint")},
-        "repost": {"fingerprint": record.get("fingerprint"), "attempts": len(record.get("attempts", ())), "rows": []},
+        "repost": {
+            "fingerprint": record.get("fingerprint"),
+            "attempts": len(record.get("attempts", ())),
+            "rows": [],
+            "restores": record.get("restores", 0),
+        },
         "void": {},
     }
     return {"key": record["key"], "action": action, "by": "ana", "why": "looked", **bound[action], **fields}

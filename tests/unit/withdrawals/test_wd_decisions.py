@@ -61,7 +61,10 @@ def apply(data: dict[str, Any], *, record: Record = UNKNOWN, rows: tuple[ListedR
     return apply_decision(record, read_decision(data), rows, tolerance_ms=SKEW)
 
 
-@pytest.mark.parametrize("data", [ADOPT, REPOST, VOID, {**REPOST, "rows": []}, {**VOID, "decision_id": "mine"}])
+@pytest.mark.parametrize(
+    "data",
+    [ADOPT, REPOST, VOID, {**REPOST, "rows": []}, {**REPOST, "restores": 2}, {**VOID, "decision_id": "mine"}],
+)
 def test_a_decision_survives_the_ledger(data: dict[str, Any]) -> None:
     """As an object or as JSON text, and again after it was stored with its id, it is the same decision."""
     decision = read_decision(data)
@@ -262,6 +265,13 @@ def test_a_repost_taken_on_another_number_of_requests_is_stale(attempts: int) ->
     """Another request was made since the person looked, or the record is another one (F98)."""
     with pytest.raises(StaleDecisionError, match=f"taken after {attempts} requests, now there are 1"):
         apply({**REPOST, "attempts": attempts})
+
+
+@pytest.mark.parametrize(("decided", "now"), [(0, 1), (1, 2), (1, 0)])
+def test_a_repost_from_before_a_restore_is_stale(decided: int, now: int) -> None:
+    """What the backup has lost may be what it was decided on, and another repost that has paid since (F98)."""
+    with pytest.raises(StaleDecisionError, match=f"backup {decided} times, now it has {now} times"):
+        apply({**REPOST, "restores": decided}, record=replace(UNKNOWN, restores=now))
 
 
 def test_a_key_answered_409_is_not_reposted() -> None:
