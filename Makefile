@@ -56,7 +56,7 @@ simulate: $(STAMP) ## the protocol in WORLDS seeded worlds of faults
 explore: $(STAMP) ## every schedule of one withdrawal with at most FAULTS faults
 	@exec $(PY) -m dev.explore --faults $(FAULTS) $(ARGS)
 
-mutants: $(STAMP) ## break the protocol on purpose: every check must notice (12 min)
+mutants: $(STAMP) ## break the protocol on purpose: a check must notice each (half an hour)
 	@exec $(PY) -m dev.mutants $(ARGS)
 
 chaos: $(STAMP) ## a real Airflow under random kills and faults for MINUTES, then the ledger

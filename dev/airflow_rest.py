@@ -180,8 +180,9 @@ class AirflowRest:
         seen: dict[str, Any] = {}
 
         def reached() -> bool:
-            seen.update(self.rest("GET", path))
-            return seen["state"] in states and also(seen)
+            if (now := self._found(path)) is not None:
+                seen.update(now)
+            return now is not None and seen["state"] in states and also(seen)
 
         try:
             self.wait_until(reached, timeout_s, f"{path} to be one of {list(states)}")
@@ -191,13 +192,17 @@ class AirflowRest:
         return str(seen["state"])
 
     def _exists(self, path: str) -> bool:
+        return self._found(path) is not None
+
+    def _found(self, path: str) -> dict[str, Any] | None:
+        """Return what is at ``path``. On a busy SQLite a reader may be shown what was there moments ago (seen)."""
         try:
-            self.rest("GET", path)
+            found: dict[str, Any] = self.rest("GET", path)
         except RestRefused as error:
             if error.status == NOT_FOUND:
-                return False
+                return None
             raise
-        return True
+        return found
 
 
 def _run(dag_id: str, run_id: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
 from pacifica_provider.withdrawals import decisions
-from pacifica_provider.withdrawals.ledger import prune, restored
+from pacifica_provider.withdrawals.ledger import LedgerState, prune, restored
 from pacifica_provider.withdrawals.matching import ListedRow, Reading, Snapshot, listed_rows
 from pacifica_provider.withdrawals.record import Record
 from pacifica_provider.withdrawals.record import Row as ListedWithdrawal
@@ -169,7 +169,7 @@ def note_sight(world: World) -> None:
         ):
             rows = tuple(decisions.to_be_named(_listed(world, record)))
             moved = bool(world.debits(reference))
-            world.seen[reference] = Sight(record.fingerprint, len(record.attempts), rows, moved)
+            world.seen[reference] = Sight(record.fingerprint, len(record.attempts), rows, _restores(world), moved)
 
 
 def right_decision(world: World, reference: str) -> str:
@@ -202,7 +202,12 @@ def _decisions(world: World, reference: str) -> list[str]:
 
 def _sight_now(world: World, reference: str, record: Record) -> Sight:
     rows = tuple(decisions.to_be_named(_listed(world, record)))
-    return Sight(record.fingerprint, len(record.attempts), rows, bool(world.debits(reference)))
+    return Sight(record.fingerprint, len(record.attempts), rows, _restores(world), bool(world.debits(reference)))
+
+
+def _restores(world: World) -> int:
+    """Return how often the ledger has come back from a backup, as it says itself."""
+    return LedgerState.of(_Outside(world), world.now_ms).restores
 
 
 def decide(world: World, reference: str, does: str) -> None:
@@ -223,7 +228,9 @@ def decide(world: World, reference: str, does: str) -> None:
         if does.endswith("at first"):
             sight = world.seen[reference]
         reposted = decisions.repost(record, sight.rows, **said)
-        decision = msgspec.structs.replace(reposted, fingerprint=sight.fingerprint, attempts=sight.attempts)
+        decision = msgspec.structs.replace(
+            reposted, fingerprint=sight.fingerprint, attempts=sight.attempts, restores=sight.restores
+        )
         if sight.moved:
             world.cause("A4 a person had it posted again although it had moved")
         if world.said.get(reference, ("",))[0] == "OutcomeUnknown":

@@ -104,6 +104,7 @@ class Sight:
     fingerprint: str
     attempts: int
     rows: tuple[int, ...]
+    restores: int
     moved: bool
 
 

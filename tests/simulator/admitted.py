@@ -22,12 +22,14 @@ A2 = "A2 two deployments, key forgotten"
 A3 = "A3 the ledger lost an entry and does not say so"
 A4_REPOST = "A4 a person had it posted again although it had moved"
 A4_ADOPT = "A4 a person adopted another's row"
-A5 = "A5 ledger without a fence, a try frozen between check and write"
+A5 = "A5 no fence, or not between two tasks with one reference: a try frozen between check and write"
+A5_SIBLING = "A5 two mapped tasks with one reference, one frozen between reading and saying"
 A6_BURNED = "A6 burned key, equal withdrawal in the window"
 A6_DIED = "A6 409 for a request in progress that came to nothing, equal withdrawal in the window"
 A6_OTHER = "A6 key used by another deployment, equal withdrawal in the window"
 A7 = "A7 the lists did not show within 30 s what was accepted"
 A8 = "A8 executed after its signature had expired"
+A9 = "A9 another withdrawal has the same tagged amount"
 
 UNSAID: frozenset[LedgerMark] = frozenset({"entry lost", "restored, not said"})
 OVERWRITTEN: frozenset[LedgerMark] = frozenset({"overwritten"})
@@ -68,6 +70,13 @@ def admitted_double(chronicle: Chronicle, first: Row, second: Row) -> str | None
     return damaged(chronicle, first.sender.owner, new.deployment, since_ms=began_ms, until_ms=second.created_ms)
 
 
+def made_meanwhile_by_a_sibling(chronicle: Chronicle, claim: Claim, row: Row) -> bool:
+    """Whether another task with the same reference had this row made after the try had begun that speaks of it."""
+    speaks = chronicle.tries[claim.sender.attempt]
+    made = None if row.sender is None else chronicle.tries[row.sender.attempt]
+    return made is not None and made.task != speaks.task and row.created_ms > speaks.began_ms
+
+
 def reposted_although_moved(chronicle: Chronicle, row: Row, until_ms: int) -> bool:
     """Whether somebody who could have known of the request that made this row had it posted again, and was heard."""
     sent_ms = _sent_ms(chronicle, row)
@@ -81,14 +90,20 @@ def reposted_although_moved(chronicle: Chronicle, row: Row, until_ms: int) -> bo
     )
 
 
-def admitted_receipt(chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim, own: list[Row]) -> str | None:
+def admitted_receipt(  # noqa: PLR0911 - one return a case
+    chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim, own: list[Row]
+) -> str | None:
     """Say why a receipt that names another's batch is outside the promise, or ``None``."""
     for decided in chronicle.decided:
         adopted = decided.owner == claim.sender.owner and decided.action == "adopt" and decided.nonce == claim.nonce
         if adopted and decided.decision_id in chronicle.applied:
             return A4_ADOPT
+    if _has_our_tag(chronicle, exchange, claim):
+        return A9
     if not _look_alike_in_window(chronicle, exchange, claim):
         return None
+    if any(reposted_although_moved(chronicle, row, claim.at_ms) for row in own):
+        return A4_REPOST
     used = [row for row in own if row.created_ms <= claim.at_ms and row.key == claim.key]
     if not used and exchange.burned.get(claim.key, claim.at_ms) < claim.at_ms:
         return A6_BURNED
@@ -133,6 +148,14 @@ def _was_hidden(row: Row, from_ms: int, to_ms: int) -> bool:
     listed_late = from_ms < min(to_ms, row.listed_ms)
     in_the_gap = max(from_ms, row.settles_ms) < min(to_ms, row.in_history_ms)
     return listed_late or in_the_gap
+
+
+def _has_our_tag(chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim) -> bool:
+    """Whether a tagged withdrawal was taken for the one of that batch, made by somebody else with the very amount."""
+    ours = {claim.asked, *(request.amount for request in chronicle.signed if request.key == claim.key)}
+    return chronicle.tries[claim.sender.attempt].adoption == "amount" and any(
+        row.batch_nonce == claim.nonce and row.key != claim.key and row.amount in ours for row in exchange.rows
+    )
 
 
 def _look_alike_in_window(chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim) -> bool:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from tests.simulator.admitted import (
     A4_REPOST,
+    A5_SIBLING,
     admitted_double,
     admitted_receipt,
     damaged,
     late_or_unlisted,
+    made_meanwhile_by_a_sibling,
     reposted_although_moved,
 )
 from tests.simulator.chronicle import LOST
@@ -41,6 +43,9 @@ class Findings:
     double_payments: int = 0
     false_receipts: int = 0
     false_nothing_moved: int = 0
+    # by owner, the admitted ones too
+    paid_twice: set[int] = field(default_factory=set)
+    misled: set[int] = field(default_factory=set)
 
 
 def judge(chronicle: Chronicle, exchange: SimulatedExchange) -> Findings:
@@ -89,6 +94,7 @@ class _Judge:
                     self._second_debit(owner, first, second)
 
     def _second_debit(self, owner: int, first: Row, second: Row) -> None:
+        self._found.paid_twice.add(owner)
         letter = admitted_double(self._chronicle, first, second)
         if letter:
             self._found.admitted[f"double payment: {letter}"] += 1
@@ -108,6 +114,7 @@ class _Judge:
             own = self._debits.get(owner, [])
             if any((row.batch_nonce, row.amount) == (claim.nonce, claim.asked) for row in own):
                 continue
+            self._found.misled.add(owner)
             letter = admitted_receipt(self._chronicle, self._exchange, claim, own)
             if letter:
                 self._found.admitted[f"false receipt: {letter}"] += 1
@@ -153,6 +160,8 @@ class _Judge:
         letter = late_or_unlisted(self._chronicle, moved, claim.at_ms)
         if any(reposted_although_moved(self._chronicle, row, claim.at_ms) for row in moved):
             letter = A4_REPOST  # the person said that nothing had moved
+        if letter is None and all(made_meanwhile_by_a_sibling(self._chronicle, claim, row) for row in moved):
+            letter = A5_SIBLING
         if letter:
             self._found.admitted[f"'nothing moved' is false: {letter}"] += 1
             return

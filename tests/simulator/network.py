@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pacifica_provider.api.amounts import canonical_text
@@ -26,6 +26,7 @@ from tests.simulator.exchange import Request, Sender
 
 if TYPE_CHECKING:
     from tests.simulator.chronicle import Chronicle
+    from tests.simulator.elsewhere import Elsewhere
     from tests.simulator.exchange import SimulatedExchange
     from tests.simulator.weather import PostFault, Weather
     from tests.simulator.worker import Worker
@@ -43,6 +44,7 @@ class SimulatedClient:
     weather: Weather
     chronicle: Chronicle
     sender: Sender
+    elsewhere: Elsewhere
     expiry_window_ms: int = 10_000
 
     def pending_withdrawals(self) -> Listing[PendingWithdrawal]:
@@ -93,7 +95,7 @@ class SimulatedClient:
         if self.weather.strikes(self.weather.profile.foreign_in_window):
             self.weather.seen["foreign withdrawal in the window"] += 1
             agenda = self.exchange.agenda
-            agenda.at(agenda.now_ms + self.worker.rng.randint(0, 9_000), lambda: self._elsewhere(request))
+            agenda.at(agenda.now_ms + self.worker.rng.randint(0, 9_000), lambda: self.elsewhere.withdraw_like(request))
         self.worker.tell(f"POST {request.key[:8]} signed {request.signed_ms}: {fault or 'no fault'}")
         self._pass()
         outcome = self._executed(request, fault)
@@ -162,10 +164,6 @@ class SimulatedClient:
     def _no_answer(self) -> Outcome:
         self.exchange.agenda.wait(self.worker.rng.choice((50, 2_000, TIMEOUT_MS)))
         return classify(TransportFailure("ReadTimeout"))
-
-    def _elsewhere(self, like: Request) -> None:
-        # A tagged amount is nobody else's; what it was made from may be.
-        self.exchange.withdraw_elsewhere(like.symbol, like.amount.to_integral_value(ROUND_CEILING))
 
     def _odd(self, outcome: Outcome) -> Outcome:
         if not isinstance(outcome, Accepted):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pacifica_provider.api.amounts import canonical_text
-from pacifica_provider.withdrawals.ledger import decision_entry, withdrawal_entry
+from pacifica_provider.withdrawals.ledger import BIRTH_ENTRY, decision_entry, withdrawal_entry
 from tests.simulator.chronicle import Decided
 from tests.simulator.profiles import HOUR, MINUTE
 
@@ -144,7 +144,7 @@ def _reposting(task: Task, record: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": record["fingerprint"],
         "attempts": len(record["attempts"]),
         "rows": sorted(named - own),
-        "restores": record.get("restores", 0),
+        "restores": (task.run.deployment.table.json(BIRTH_ENTRY) or {}).get("restores", 0),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tests.simulator.exchange import Habits
@@ -55,6 +55,7 @@ class Profile:
     strange_exchange: float  # a world: habits beyond what is promised for
     refusing: float  # a world
     poor: float  # a world: balance for little more than one
+    equal_tags: bool = False  # whoever else tags amounts has our tags, which happens once in 9,999 times
 
 
 MILD = Profile(
@@ -135,7 +136,13 @@ HARSH = Profile(
     refusing=0.08,
     poor=0.15,
 )
-PROFILES = {profile.name: profile for profile in (MILD, HARSH)}
+PROFILES = {
+    "mild": MILD,
+    "harsh": HARSH,
+    # The same worlds, but for the tags.
+    "mild-equal-tags": replace(MILD, equal_tags=True),
+    "harsh-equal-tags": replace(HARSH, equal_tags=True),
+}
 
 
 def draw_window_ms(rng: Random, unlucky: bool) -> int:

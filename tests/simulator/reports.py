@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
 class WorldReport:
-    """One world, judged. ``violations`` break the promise; ``admitted`` are the cases it leaves out, by kind."""
+    """
+    One world, judged. ``violations`` break the promise; ``admitted`` are the cases it leaves out, by kind.
+
+    ``groups`` counts identities by plain or mapped, by whether their ledger lost an entry, and by what came of them;
+    debits and receipts that are admitted count too.
+    """
 
     seed: int
     profile: str
@@ -32,6 +42,7 @@ class WorldReport:
     unknowns: Counter[str]
     admitted: Counter[str]
     seen: Counter[str]
+    groups: Counter[tuple[str, bool, str]]
     trace: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -64,6 +75,7 @@ class Totals:
     unknowns: Counter[str] = field(default_factory=Counter)
     admitted: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
+    groups: Counter[tuple[str, bool, str]] = field(default_factory=Counter)
     failing: list[tuple[str, int, str]] = field(default_factory=list)
 
     def add(self, report: WorldReport) -> None:
@@ -74,6 +86,7 @@ class Totals:
         self.unknowns.update(report.unknowns)
         self.admitted.update(report.admitted)
         self.seen.update(report.seen)
+        self.groups.update(report.groups)
         self.failing += [(report.profile, report.seed, violation) for violation in report.violations]
 
     def merge(self, other: Totals) -> None:
@@ -97,5 +110,33 @@ class Totals:
         return "\n".join(lines)
 
 
-_COUNTS = ("unknowns", "admitted", "seen")
+def table(profile: str, measured: Mapping[str, Totals]) -> str:
+    """
+    Return a Markdown table of what came of the identities, by the word for how their amounts were written.
+
+    Debits and receipts that are admitted count too; the line below says how many worlds broke the promise.
+    """
+    lines = [
+        "| worlds | task | ledger | amounts | identities | asked | succeeded | paid twice | false receipts |",
+        "| --- | --- | --- | --- | --: | --: | --: | --: | --: |",
+    ]
+    for name, lost in itertools.product(("plain", "mapped"), (False, True)):
+        begins = f"| {profile} | {name} | {'entry lost' if lost else 'kept'} |"
+        lines += [f"{begins} {word} {_row(totals, name, lost)}" for word, totals in measured.items()]
+    broken = (
+        f"{len({seed for _, seed, _ in totals.failing})} of {totals.worlds:,} {word}"
+        for word, totals in measured.items()
+    )
+    return "\n".join([*lines, "", f"Worlds that broke the promise: {', '.join(broken)}."])
+
+
+def _row(totals: Totals, name: str, lost: bool) -> str:
+    identities, asked, succeeded, paid_twice, misled = (
+        totals.groups[name, lost, what] for what in ("identities", "asked", "succeeded", "paid twice", "false receipt")
+    )
+    shares = (f"{count:,} ({100 * count / max(1, identities):.2f} %)" for count in (asked, succeeded))
+    return f"| {identities:,} | {' | '.join(shares)} | {paid_twice} | {misled} |"
+
+
+_COUNTS = ("unknowns", "admitted", "seen", "groups")
 _SUMS = tuple(f.name for f in fields(Totals) if f.name not in {"worlds", "failing", *_COUNTS})

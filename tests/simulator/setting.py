@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tests.simulator.agenda import Agenda
     from tests.simulator.chronicle import Chronicle
+    from tests.simulator.elsewhere import Elsewhere
     from tests.simulator.exchange import SimulatedExchange
     from tests.simulator.weather import Weather
 
@@ -26,6 +27,7 @@ class Setting:
     exchange: SimulatedExchange
     chronicle: Chronicle
     new_id: Callable[[], str]
+    elsewhere: Elsewhere
 
     @property
     def seen(self) -> Counter[str]:

@@ -12,6 +12,7 @@ from pacifica_provider.withdrawals.identity import RunIdentity
 from tests.simulator.agenda import Agenda
 from tests.simulator.checker import judge
 from tests.simulator.chronicle import START_MS, Chronicle
+from tests.simulator.elsewhere import Elsewhere
 from tests.simulator.exchange import Habits, SimulatedExchange
 from tests.simulator.ledgers import LedgerTable
 from tests.simulator.people import record_of
@@ -67,7 +68,15 @@ class Stage:
         self.weather = ChosenWeather(QUIET, rng, self.chronicle.seen)
         habits = habits or Habits(settle_ms=NEVER_MS)
         self.exchange = SimulatedExchange(habits, self.agenda, rng, self.chronicle.seen)
-        setting = Setting(self.agenda, rng, self.weather, self.exchange, self.chronicle, lambda: f"write-{next(ids)}")
+        setting = Setting(
+            self.agenda,
+            rng,
+            self.weather,
+            self.exchange,
+            self.chronicle,
+            lambda: f"write-{next(ids)}",
+            Elsewhere(self.exchange),
+        )
         self._owners = itertools.count()
         self.ledger = LedgerTable(0, fenced, self.agenda, self.chronicle)
         self.ledger.born(born_ms)

@@ -191,7 +191,13 @@ class Task:
             entries.add(task_entry(*names, instance))
         sender = Sender(payment.owner, self.number, worker.attempt)
         client = SimulatedClient(
-            world.exchange, worker, world.weather, world.chronicle, sender, world.exchange.window_ms
+            world.exchange,
+            worker,
+            world.weather,
+            world.chronicle,
+            sender,
+            world.elsewhere,
+            world.exchange.window_ms,
         )
         guarded = world.weather.strikes(world.weather.profile.guard)
 

@@ -14,7 +14,7 @@ from tests.simulator.chronicle import START_MS
 from tests.simulator.exchange import Habits
 from tests.simulator.people import decide_rightly, leave
 from tests.simulator.profiles import HOUR, MINUTE
-from tests.simulator.stage import NEVER_MS, Stage
+from tests.simulator.stage import NEVER_MS, QUIET, Stage
 from tests.simulator.tasks import HOOK_REFERENCES, MAPPED, TAGGED_MAPPED, Kind
 from tests.simulator.worker import Fate
 
@@ -497,18 +497,45 @@ def test_a_dead_worker_is_replaced_while_the_key_is_known() -> None:
 
 
 @pytest.mark.parametrize("fenced", [True, False])
-def test_a_replaced_try_does_not_say_that_nothing_moved(*, fenced: bool) -> None:
-    """The newer one paid while it was frozen with a refusal in hand; its own write is not heard any more (F92)."""
+def test_a_refusal_in_the_hand_of_a_replaced_try_is_not_written(*, fenced: bool) -> None:
+    """The newer try paid meanwhile: the older one leaves its record alone and claims nothing (F92, F41)."""
+    # fails for the mutant: what another try wrote is overwritten
     stage = Stage(fenced=fenced)
-    stage.task.retries = 1
     stage.attempt("refused", fate=Fate(freezes={"after_post": 20 * MINUTE}))
-    newer = stage.attempt()
+    stage.attempt()
     stage.pass_time(HOUR)
 
-    claims = [claim.kind for claim in stage.chronicle.claims]
+    assert claimed(stage) == ["success", "Unresolved"]
+    assert (stage.record()["state"], len(stage.debits())) == ("accepted", 1)
 
-    assert newer == "success"
-    assert not {"WithdrawalRejected", "Unreachable", "Throttled"} & set(claims)
+
+@pytest.mark.parametrize("fenced", [True, False])
+@pytest.mark.parametrize("trouble", ["get_trouble", "guard"])
+def test_a_replaced_try_that_sent_nothing_does_not_say_that_nothing_moved(*, trouble: str, fenced: bool) -> None:
+    """It read an empty record, the newer try paid; then the exchange is gone, or a guard refuses (F92)."""
+    # fails for the mutant: a claim that nothing moved is not confirmed
+    stage = Stage(fenced=fenced)
+    bad = replace(QUIET, **{trouble: 1.0})  # type: ignore[arg-type]  # by name
+    stage.weather.profile = bad if trouble == "guard" else QUIET  # a guard is drawn when the try begins
+    stage.attempt(fate=Fate(freezes={"get ledger, unanswered": 20 * MINUTE}))
+    stage.weather.profile = QUIET
+    stage.attempt()
+    stage.weather.profile = bad
+    stage.pass_time(HOUR)
+
+    assert claimed(stage) == ["success", "Unresolved"]
+    assert len(stage.debits()) == 1
+
+
+def test_a_replaced_try_does_not_speak_for_one_that_has_written_nothing_yet() -> None:
+    """Its refusal is not written, since it has been replaced; the newer try finds a lost request, and pays (F92)."""
+    # fails for the mutant: a write that failed does not spoil the claim
+    stage = Stage()
+    stage.attempt("refused", fate=Fate(freezes={"after_post": MINUTE}))
+    stage.attempt(fate=Fate(freezes={"before_record": 4 * MINUTE}))
+    stage.pass_time(HOUR)
+
+    assert claimed(stage) == ["Unresolved", "success"]
     assert len(stage.debits()) == 1
 
 
@@ -624,6 +651,20 @@ def test_a_changed_fee_hides_no_row(*, gone: bool) -> None:
     assert stage.task.last.nonces == (stage.debits()[0].batch_nonce,)
 
 
+def test_an_unknown_shows_what_was_listed_after_the_last_request() -> None:
+    """The lists were read before an order made anew was posted; the row of its lost request is shown (F93, F25)."""
+    # fails for the mutant: a list read before the request counts after it
+    stage = Stage()
+    assert stage.attempt("refused") == "WithdrawalRejected"
+    stage.clear()
+
+    ended = stage.attempt("lost after commit", "refused")
+
+    assert ended == "OutcomeUnknown"
+    assert stage.task.last is not None
+    assert stage.task.last.nonces == (stage.debits()[0].batch_nonce,)
+
+
 # -- decisions
 
 
@@ -643,12 +684,14 @@ def test_a_decision_whose_removal_failed_is_applied_once() -> None:
 
 
 def test_a_repost_decided_before_the_next_request_is_dropped() -> None:
-    """It was taken after one request; a second has been sent since, and moved (F98)."""
-    stage = late_stage()
+    """It was right after one request; a second has moved since, and its row is between the lists (F98)."""
+    # fails for the mutant: a repost is not bound to the number of requests
+    stage = Stage(Habits(settle_ms=NEVER_MS, settle_gap_ms=HOUR))
     stage.attempt("lost before commit", fate=Fate(kill_where="after_post"))
     early = reposting(stage)
     stage.pass_time(MINUTE)
     stage.attempt("lost after commit", fate=Fate(kill_where="after_post"))
+    stage.exchange.settle()
     leave(stage.task, early)
     stage.pass_time(20 * MINUTE)
     stage.forget_keys()
@@ -656,10 +699,12 @@ def test_a_repost_decided_before_the_next_request_is_dropped() -> None:
     ended = stage.attempt()
 
     assert (ended, len(stage.debits()), stage.record()["decisions"]) == ("OutcomeUnknown", 1, [])
+    assert waiting(stage) is None
 
 
 def test_an_adoption_decided_on_another_order_is_dropped() -> None:
     """The key is the same, the order was made anew with another amount after a refusal (F98)."""
+    # fails for the mutant: a decision is not bound to its order
     stage = Stage()
     stage.attempt("refused")
     first = stage.record()["fingerprint"]
@@ -677,6 +722,7 @@ def test_an_adoption_decided_on_another_order_is_dropped() -> None:
 
 def test_a_repost_that_does_not_name_a_listed_row_is_dropped() -> None:
     """Somebody who did not see the row cannot say that it is not this one (F98)."""
+    # fails for the mutant: a repost need not name the rows
     stage = Stage()
     stage.attempt("lost after commit", fate=Fate(kill_where="after_post"))
     leave(stage.task, reposting(stage))
@@ -720,6 +766,11 @@ def reposting(stage: Stage) -> dict[str, object]:
     record = stage.record()
     attempts = len(record["attempts"])
     return {"action": "repost", "fingerprint": record["fingerprint"], "attempts": attempts, "rows": []}
+
+
+def claimed(stage: Stage) -> list[str]:
+    """Return what every try claimed, in the order of their ends; also what nobody hears any more."""
+    return [claim.kind for claim in stage.chronicle.claims]
 
 
 def record_entry(stage: Stage) -> str:

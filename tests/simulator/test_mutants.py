@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from dev.mutants import ROOT, Mutant, mutants
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.simulator import test_clauses
 
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
@@ -32,3 +31,12 @@ def test_the_list_is_as_long_as_it_must_be() -> None:
 
     assert len(names) == len(mutants())
     assert len(names) >= 14
+
+
+def test_a_clause_names_a_mutant_that_is_listed() -> None:
+    """A clause test that says for which mutant it fails says so of one that is still run."""
+    text = Path(test_clauses.__file__).read_text(encoding="utf-8")
+    named = re.findall(r"# fails for the mutant: (.+)", text)
+
+    assert named
+    assert set(named) <= {mutant.name for mutant in mutants()}

@@ -139,6 +139,17 @@ def test_every_ingredient_occurs(batch: dict[str, Totals], ingredient: str) -> N
     assert batch["harsh"].seen[ingredient] > 0
 
 
+def test_mild_tagged_worlds_hold_the_promise_and_ask_less() -> None:
+    """Tags break nothing, and spare at least half of the questions about a lost answer or record (F03, F55)."""
+    tagged, untagged = (run_worlds(range(300), "mild", tagged=which) for which in (True, False))
+
+    assert (tagged.failing, untagged.failing) == ([], [])
+    assert tagged.seen["tagged operator"] + tagged.seen["tagged mapped operator"] == tagged.worlds == 300
+    assert tagged.seen["foreign withdrawal, tagged"] > 0
+    assert 2 * (tagged.asked + tagged.asked_as_forgotten) <= untagged.asked + untagged.asked_as_forgotten
+    assert tagged.debits >= 0.9 * tagged.identities
+
+
 def test_the_same_seed_is_the_same_world() -> None:
     """A failing seed can be run again: nothing but the seed decides."""
     assert simulate(11, "harsh", trace=True) == simulate(11, "harsh", trace=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from random import Random
 from typing import TYPE_CHECKING
 
 from pacifica_provider.withdrawals import failpoints
-from pacifica_provider.withdrawals.identity import RunIdentity
+from pacifica_provider.withdrawals.identity import Order, RunIdentity, tagged
 from tests.simulator.agenda import Agenda
 from tests.simulator.checker import Findings, judge
-from tests.simulator.chronicle import START_MS, Chronicle
+from tests.simulator.chronicle import LOST, START_MS, Chronicle
+from tests.simulator.elsewhere import Elsewhere
 from tests.simulator.exchange import FEE, SimulatedExchange
 from tests.simulator.ledgers import LedgerTable
 from tests.simulator.people import decide_rightly, leave
@@ -21,7 +22,18 @@ from tests.simulator.profiles import HOUR, MINUTE, PROFILES, Profile, draw_habit
 from tests.simulator.reports import Totals, WorldReport
 from tests.simulator.runs import CONCLUDED, DagRun, Deployment
 from tests.simulator.setting import Setting
-from tests.simulator.tasks import HOOK, HOOK_REFERENCES, MAPPED, OPERATOR, TAGGED, TAGGED_MAPPED, Kind, Payment, Task
+from tests.simulator.tasks import (
+    HOOK,
+    HOOK_REFERENCES,
+    MAPPED,
+    OPERATOR,
+    SYMBOL,
+    TAGGED,
+    TAGGED_MAPPED,
+    Kind,
+    Payment,
+    Task,
+)
 from tests.simulator.weather import Weather
 from tests.simulator.worker import at_failpoint
 
@@ -35,9 +47,14 @@ _WEIGHTS = (40, 20, 10, 20, 5, 5)
 
 
 class World:
-    """Everything that one seed leads to."""
+    """
+    Everything that one seed leads to.
 
-    def __init__(self, seed: int, profile: Profile, *, tracing: bool = False) -> None:
+    ``tagged``: every order is made by the operator and tagged, or every one is not; ``None`` leaves it to the seed. A
+    world with it and the same world without it begin alike.
+    """
+
+    def __init__(self, seed: int, profile: Profile, *, tagged: bool | None = None, tracing: bool = False) -> None:
         rng = Random(f"{profile.name} {seed}")  # noqa: S311 - the same world for the same seed is the point
         agenda = Agenda(START_MS)
         chronicle = Chronicle(agenda, tracing)
@@ -45,9 +62,16 @@ class World:
         habits = draw_habits(rng, profile)
         exchange = SimulatedExchange(habits, agenda, rng, chronicle.seen)
         ids = itertools.count(1)
-        self.setting = Setting(agenda, rng, weather, exchange, chronicle, lambda: f"write-{next(ids)}")
+        tagging = Random(f"tags {profile.name} {seed}") if tagged else None  # noqa: S311 - as above
+        elsewhere = Elsewhere(exchange, tagging, equal_tags=profile.equal_tags)
+        self.setting = Setting(agenda, rng, weather, exchange, chronicle, lambda: f"write-{next(ids)}", elsewhere)
         self._owners = itertools.count()
         self._kind: Kind = rng.choices(KINDS, _WEIGHTS)[0]
+        # Keys, and so tags, are new in each world.
+        self._dag_id = "pay"
+        if tagged is not None:
+            self._kind = _of_the_operator(self._kind, tagged=tagged)
+            self._dag_id = "pay" if profile.equal_tags else f"pay-{seed}"
         self._note_habits()
         if weather.strikes(profile.poor):
             exchange.balance = rng.choice((Decimal("0.5"), Decimal("1.5"), Decimal("2.5")))
@@ -142,7 +166,12 @@ class World:
         owner = next(self._owners)
         named = self._kind.mapped or self._kind is HOOK_REFERENCES
         reference = f"invoice-{index}" if named else None
-        return Payment(owner, RunIdentity(ACCOUNT, "pay", run_id, "withdraw", reference))
+        if self.setting.weather.profile.equal_tags:
+            reference = reference_of_equal_tag(run_id, index)
+        return Payment(owner, self._identity(run_id, reference))
+
+    def _identity(self, run_id: str, reference: str | None) -> RunIdentity:
+        return RunIdentity(ACCOUNT, self._dag_id, run_id, "withdraw", reference)
 
     def _note_habits(self) -> None:
         habits, seen = self.setting.exchange.habits, self.setting.seen
@@ -165,8 +194,9 @@ class World:
         self.setting.seen["foreign withdrawal"] += 1
         amount = rng.choice((Decimal(1), Decimal(1), Decimal(1) + FEE, Decimal(1) - FEE, Decimal(2)))
         symbol = rng.choice(("SOL", "SOL", "SOL", "BTC"))
-        row = self.setting.exchange.withdraw_elsewhere(symbol, amount)
-        self.setting.chronicle.tell("elsewhere", f"{amount} {symbol}, batch {row.batch_nonce}")
+        our_key = self.runs[0].tasks[0].payments[0].identity.idempotency_key()
+        row = self.setting.elsewhere.withdraw(symbol, amount, our_key)
+        self.setting.chronicle.tell("elsewhere", f"{row.amount} {symbol}, batch {row.batch_nonce}")
 
     def _fee_changes(self) -> None:
         self.setting.seen["fee changed"] += 1
@@ -274,11 +304,31 @@ class World:
         return []
 
 
-def simulate(seed: int, profile: str = "harsh", *, trace: bool = False) -> WorldReport:
-    """Run one world and judge it."""
+def _of_the_operator(kind: Kind, *, tagged: bool) -> Kind:
+    """Return the operator that pays as often in a try or a run; only the operator tags."""
+    if kind.mapped or kind is HOOK_REFERENCES:
+        return TAGGED_MAPPED if tagged else MAPPED
+    return TAGGED if tagged else OPERATOR
+
+
+@lru_cache
+def reference_of_equal_tag(run_id: str, index: int) -> str:
+    """Return a reference whose key leads to the same tag in every run and at every index."""
+
+    def tag(run_id: str, reference: str) -> Decimal:
+        key = RunIdentity(ACCOUNT, "pay", run_id, "withdraw", reference).idempotency_key()
+        return tagged(Order(SYMBOL, Decimal(1)), key).amount
+
+    wanted = tag("run-1", "invoice-0-0")
+    numbers = (f"invoice-{index}-{number}" for number in itertools.count())
+    return next(reference for reference in numbers if tag(run_id, reference) == wanted)
+
+
+def simulate(seed: int, profile: str = "harsh", *, tagged: bool | None = None, trace: bool = False) -> WorldReport:
+    """Run one world and judge it; ``tagged`` as ``World`` has it."""
     failpoints.install(at_failpoint)
     try:
-        world = World(seed, PROFILES[profile], tracing=trace)
+        world = World(seed, PROFILES[profile], tagged=tagged, tracing=trace)
         stuck = world.run()
     finally:
         failpoints.install(None)
@@ -286,11 +336,11 @@ def simulate(seed: int, profile: str = "harsh", *, trace: bool = False) -> World
     return _report(world, seed, profile, findings, stuck)
 
 
-def run_worlds(seeds: Iterable[int], profile: str = "harsh") -> Totals:
-    """Run many worlds, one after the other."""
+def run_worlds(seeds: Iterable[int], profile: str = "harsh", *, tagged: bool | None = None) -> Totals:
+    """Run many worlds, one after the other; ``tagged`` as ``World`` has it."""
     totals = Totals()
     for seed in seeds:
-        totals.add(simulate(seed, profile))
+        totals.add(simulate(seed, profile, tagged=tagged))
     return totals
 
 
@@ -314,6 +364,7 @@ def _report(world: World, seed: int, profile: str, findings: Findings, stuck: li
                 (as_forgotten if forgotten else asked).add(claim.sender.owner)
         if claim.current and claim.kind in {"ParameterMismatch", "WithdrawalRejected", "ConfigurationError"}:
             failed.add(claim.sender.owner)
+    successes = {claim.sender.owner for claim in chronicle.claims if claim.current and claim.kind == "success"}
     return WorldReport(
         seed=seed,
         profile=profile,
@@ -321,7 +372,7 @@ def _report(world: World, seed: int, profile: str, findings: Findings, stuck: li
         posts=len(chronicle.posts),
         debits=sum(row.sender is not None for row in rows),
         identities=len({payment.owner for task in tasks for payment in task.payments}),
-        successes=len({claim.sender.owner for claim in chronicle.claims if claim.current and claim.kind == "success"}),
+        successes=len(successes),
         adopted=len({claim.sender.owner for claim in chronicle.claims if claim.adopted}),
         double_payments=findings.double_payments,
         false_receipts=findings.false_receipts,
@@ -337,8 +388,31 @@ def _report(world: World, seed: int, profile: str, findings: Findings, stuck: li
         unknowns=causes,
         admitted=findings.admitted,
         seen=chronicle.seen,
+        groups=_groups(
+            world,
+            {
+                "asked": asked | as_forgotten,
+                "succeeded": successes,
+                "paid twice": findings.paid_twice,
+                "false receipt": findings.misled,
+            },
+        ),
         trace=tuple(chronicle.trace),
     )
+
+
+def _groups(world: World, owners: dict[str, set[int]]) -> Counter[tuple[str, bool, str]]:
+    """Count these by whether the task is mapped, and whether the ledger lost an entry of theirs at any time."""
+    chronicle, counts = world.setting.chronicle, Counter[tuple[str, bool, str]]()
+    name = "mapped" if world.runs[0].kind.mapped else "plain"
+    for owner in {payment.owner for run in world.runs for task in run.tasks for payment in task.payments}:
+        lost = any(
+            chronicle.lost(owner, number, LOST - {"overwritten"}, until_ms=world.setting.agenda.now_ms)
+            for number in range(len(world.deployments))
+        )
+        counts.update((name, lost, what) for what, having in owners.items() if owner in having)
+        counts[name, lost, "identities"] += 1
+    return counts
 
 
 def _cause(text: str) -> str:

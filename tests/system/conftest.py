@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 HERE = Path(__file__).parent
-# Those of the first files run side by side; the next stop parts of Airflow; the last looks at what all have left.
-ORDER = ("test_waiting", "test_components", "test_local_airflow", "test_no_leak")
+# Those of the first files run side by side; the next stop parts of Airflow; then every run that is older than the test
+# is made to ask; the last looks at what all have left.
+ORDER = ("test_waiting", "test_components", "test_local_airflow", "test_ledger", "test_no_leak")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,7 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def airflow(exchange: LocalSandbox, folder: Path) -> Iterator[LocalAirflow]:
     """Yield an Airflow over the DAGs of these tests and the examples, that soon misses a killed task."""
     env = environment(exchange.info["airflow_connection"], folder)
-    with LocalAirflow(DAGS, env=env, heartbeat_timeout_s=15, parallelism=12, execution_api_apart=True) as running:
+    with LocalAirflow(DAGS, env=env, heartbeat_timeout_s=30, parallelism=12, execution_api_apart=True) as running:
         yield running
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dev.airflow_rest import NOT_FOUND, RestRefused
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.withdrawals.identity import RunIdentity
 from pacifica_provider.withdrawals.ledger import decision_entry, withdrawal_entry
@@ -104,8 +105,19 @@ class Run:
         return self.wait()
 
     def receipt(self, task_id: str = "", map_index: int = -1) -> Any:
-        """Return what the task returned."""
-        return self.airflow.xcom(self.dag_id, self.run_id, task_id or self.task_id, map_index=map_index)
+        """Wait for what the task returned; a busy SQLite may show it moments later than the task's end (seen)."""
+        found: list[Any] = []
+
+        def there() -> bool:
+            try:
+                found[:] = [self.airflow.xcom(self.dag_id, self.run_id, task_id or self.task_id, map_index=map_index)]
+            except RestRefused as error:
+                if error.status != NOT_FOUND:
+                    raise
+            return bool(found)
+
+        self.airflow.wait_until(there, WAIT_S, f"a receipt of {self.run_id}")
+        return found[0]
 
     def wait_deferred(self) -> None:
         """
@@ -139,9 +151,9 @@ class Run:
         return len(self.airflow.task_tries(*self.task, map_index))
 
     def logs(self, map_index: int = -1) -> list[str]:
-        """Return the log of every try."""
+        """Return the log of every try that has begun; a task that waits for its first is listed as try 0."""
         numbers = [int(each["try_number"]) for each in self.airflow.task_tries(*self.task, map_index)]
-        return [self.airflow.task_log(*self.task, number, map_index) for number in numbers]
+        return [self.airflow.task_log(*self.task, number, map_index) for number in numbers if number > 0]
 
     def log(self, map_index: int = -1) -> str:
         """Return the log of the last try."""
@@ -153,6 +165,8 @@ class Run:
         for task in self.airflow.task_instances(self.dag_id, self.run_id):
             name, index = task["task_id"], task["map_index"]
             for each in self.airflow.task_tries(self.dag_id, self.run_id, name, index):
+                if not each["try_number"]:
+                    continue
                 told.append(f"--- {name}[{index}] try {each['try_number']}: {each['state']}")
                 told.append(self.airflow.task_log(self.dag_id, self.run_id, name, each["try_number"], index))
         ours = re.compile(rf"\b{re.escape(self.run_id)}\b")

@@ -89,14 +89,18 @@ def test_a_person_has_it_posted_again_where_nothing_moved(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_a_person_voids_it_and_it_never_posts_again(stage: Stage) -> None:
-    """Voided, it fails whenever it is cleared, and sends nothing (F88, I4, I5)."""
+    """Voided, it sends nothing when it is cleared, nor when its run is deleted and made again (F66, F88, I4, I5)."""
     with stage.own_exchange() as payer:
         run = unmoved_unknown(stage, payer)
 
-        states = [decided(run, "void"), run.again(), run.again()]
+        states = [decided(run, "void"), run.again()]
+        payer.exchange.control("POST", "/forget_keys")
+        stage.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
+        anew = stage.run("pay", payer, run_id=run.run_id)
+        states += [anew.wait(), anew.again()]
 
-        assert states == ["failed", "failed", "failed"]
-        assert "voided this withdrawal" in run.log()
+        assert states == ["failed"] * 4
+        assert "voided this withdrawal" in anew.log()
         assert (len(payer.posts()), payer.debits()) == (2, [])
 
 
@@ -140,3 +144,25 @@ def test_a_person_adopts_what_a_mapped_task_may_not(stage: Stage) -> None:
     assert run.receipt(map_index=0)["batch_nonce"] == debit["batch_nonce"]
     assert run.receipt(map_index=0)["idempotency_key"] == run.key("only-one") == debit["idempotency_key"]
     assert len(run.payer.posts()) == 2
+
+
+@pytest.mark.slow
+def test_each_of_two_references_in_one_task_keeps_its_own_record(stage: Stage) -> None:
+    """The second one's answer is lost (F83, F91, F94): it asks, the first is recalled, and each has paid once."""
+    with stage.own_exchange() as payer:
+        payer.fault("reset", when="after_commit", skip=1)
+        run = stage.run("pay_twice", payer)
+        assert run.wait() == "failed"
+        assert [run.record(name)["state"] for name in ("first", "second")] == ["accepted", "unknown"]
+        assert "another withdrawal of the same task may be equal" in run.log()
+        payer.exchange.control("POST", "/forget_keys")
+        paid = {each["idempotency_key"]: each["batch_nonce"] for each in payer.debits()}
+
+        state = decided(run, "adopt", "--batch-nonce", str(paid[run.key("second")]))
+
+        assert state == "success"
+        assert [(each["idempotency_key"], each["batch_nonce"], each["adopted"]) for each in run.receipt()] == [
+            (run.key("first"), paid[run.key("first")], False),
+            (run.key("second"), paid[run.key("second")], True),
+        ]
+        assert (len(payer.posts()), len(payer.debits())) == (3, 2)

@@ -55,7 +55,7 @@ def test_a_task_whose_supervisor_is_killed_at_any_point_pays_once(stage: Stage, 
     """The orphan goes on by itself until Airflow misses it and tries again (F34 to F38, F46): still one debit."""
     adopted, posts = SUPERVISOR_KILLED[point]
 
-    # Airflow misses it after 15 s at least. A long window lets the orphan still send what it is about to send.
+    # Airflow misses it after 30 s at least. A long window lets the orphan still send what it is about to send.
     run = stage.run("pay", stage.payer(expiry_window_ms=ROOMY_MS), accident=accident(point, "supervisor"))
 
     assert run.wait() == "success"

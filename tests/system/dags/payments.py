@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
 
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.hooks.pacifica import PacificaHook
@@ -69,6 +69,10 @@ with DAG("pay_many", schedule=None, **MANY):
         task_id="withdraw", pool="many", wait_for_settlement=True, deferrable=True, poll_interval=2
     ).expand_kwargs(orders())
 
+with DAG("pay_throttled", schedule=None, **MANY):
+    # Whoever waits for the quota holds a worker, so it has a small pool of its own.
+    Pay.partial(task_id="withdraw", pool="throttled").expand_kwargs(orders())
+
 with DAG("pay_by_hook", schedule=None, **MANY):
 
     @task(outlets=[WITHDRAWALS])
@@ -91,6 +95,9 @@ with DAG("pay_by_hook", schedule=None, **MANY):
 
     by_context()
     by_current_context()
+
+with DAG("pay_twice", schedule=None, **MANY):
+    by_current_context.override(task_id="withdraw")()
 
 with DAG("pay_drifting_ref", schedule=None, **MANY):
     Pay(task_id="withdraw", withdrawal_ref="daily-{{ macros.datetime.now().isoformat() }}", **ORDER)

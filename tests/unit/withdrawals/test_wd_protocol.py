@@ -523,6 +523,13 @@ def test_a_lost_record_whose_key_may_be_forgotten_is_never_posted() -> None:
     ends(steps[1], "unknown", "forgotten its idempotency key since")
 
 
+def test_what_a_restored_ledger_may_have_lost_is_never_posted() -> None:
+    """However young the record is: it may have been sent under another reference, whose key is another (F47, F101)."""
+    record = replace(LOST_RECORD, restores=1)
+
+    ends(next_step(record, seen(T0, read(T0)), POLICY), "unknown", "may be lost")
+
+
 def test_a_lost_record_with_a_request_of_its_own_is_settled_by_a_409() -> None:
     """The row in view may be that request's, so it is posted again and the key tells (F54)."""
     record = replace(LOST_RECORD, attempts=(LOST,))

@@ -314,6 +314,23 @@ def test_nothing_moved_is_not_said_where_a_write_has_failed(failing: str) -> Non
     assert "could not be written" in str(error)
 
 
+def test_an_unknown_that_could_not_be_written_is_not_final() -> None:
+    """What is stored would post again, so nobody says that nothing is sent any more; the next try concludes (F44)."""
+    bench = Bench()
+    bench.policy = replace(bench.policy, posts_per_try=1)
+    bench.exchange.answers = [Unknown("no whole answer: reset")]
+    with pytest.raises(Unresolved):
+        bench.try_once()
+    bench.sleep(600)
+    bench.disk.fail_writes = 1
+    with pytest.raises(Unresolved, match="could not be written"):
+        bench.try_once()
+    with pytest.raises(OutcomeUnknown):
+        bench.try_once()
+
+    assert bench.disk.stored()["state"] == "unknown"
+
+
 def test_a_later_write_makes_good_for_one_that_failed() -> None:
     """What was written whole is held again: then it can be said that nothing moved."""
     bench = Bench()
