@@ -9,7 +9,6 @@ Airflow imports this module at every call of ``airflow``, so it imports next to 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -119,6 +118,8 @@ def restored_and_exit(args: argparse.Namespace) -> None:
 
 def case(args: argparse.Namespace) -> int:
     """Show the case, or take the decision; return 0 if done, 1 if there is no such case, 2 if refused."""
+    from dataclasses import replace
+
     from pacifica_provider.hooks.ledgers import ledger_from_outside
     from pacifica_provider.withdrawals.ledger import LedgerState, decision_entry, withdrawal_entry
     from pacifica_provider.withdrawals.record import Record
