@@ -142,12 +142,8 @@ class AirflowRest:
 
     def asset_state(self, asset: str, key: str) -> Any:
         """Return a value of an asset's state, None if there is none. Airflow 3.3 or later."""
-        try:
-            return self.rest("GET", self._store(asset, key))["value"]
-        except RestRefused as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
+        found = self._found(self._store(asset, key))
+        return None if found is None else found["value"]
 
     def put_asset_state(self, asset: str, key: str, value: object) -> None:
         """Write the value."""

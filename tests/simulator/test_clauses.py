@@ -515,7 +515,7 @@ def test_a_replaced_try_that_sent_nothing_does_not_say_that_nothing_moved(*, tro
     """It read an empty record, the newer try paid; then the exchange is gone, or a guard refuses (F92)."""
     # fails for the mutant: a claim that nothing moved is not confirmed
     stage = Stage(fenced=fenced)
-    bad = replace(QUIET, **{trouble: 1.0})  # type: ignore[arg-type]  # by name
+    bad = replace(QUIET, **{trouble: 1.0})  # type: ignore[arg-type]  # a float field, named by the parameter
     stage.weather.profile = bad if trouble == "guard" else QUIET  # a guard is drawn when the try begins
     stage.attempt(fate=Fate(freezes={"get ledger, unanswered": 20 * MINUTE}))
     stage.weather.profile = QUIET

@@ -62,7 +62,7 @@ class World:
         habits = draw_habits(rng, profile)
         exchange = SimulatedExchange(habits, agenda, rng, chronicle.seen)
         ids = itertools.count(1)
-        tagging = Random(f"tags {profile.name} {seed}") if tagged else None  # noqa: S311 - as above
+        tagging = Random(f"tags {profile.name} {seed}") if tagged else None  # noqa: S311 - luck, not a secret
         elsewhere = Elsewhere(exchange, tagging, equal_tags=profile.equal_tags)
         self.setting = Setting(agenda, rng, weather, exchange, chronicle, lambda: f"write-{next(ids)}", elsewhere)
         self._owners = itertools.count()

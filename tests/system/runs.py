@@ -152,12 +152,15 @@ class Run:
 
     def logs(self, map_index: int = -1) -> list[str]:
         """Return the log of every try that has begun; a task that waits for its first is listed as try 0."""
-        numbers = [int(each["try_number"]) for each in self.airflow.task_tries(*self.task, map_index)]
-        return [self.airflow.task_log(*self.task, number, map_index) for number in numbers if number > 0]
+        return [self.airflow.task_log(*self.task, number, map_index) for number in self._begun(map_index)]
 
     def log(self, map_index: int = -1) -> str:
         """Return the log of the last try."""
-        return self.logs(map_index)[-1]
+        return self.airflow.task_log(*self.task, self._begun(map_index)[-1], map_index)
+
+    def _begun(self, map_index: int) -> list[int]:
+        numbers = (int(each["try_number"]) for each in self.airflow.task_tries(*self.task, map_index))
+        return [number for number in numbers if number > 0]
 
     def story(self) -> str:
         """Return what there is to know of the run: each task, the log of each of its tries, the scheduler's words."""

@@ -66,7 +66,7 @@ def telling(stage: Stage, item: pytest.Item) -> Iterator[None]:
     stage.forget_runs()
     try:
         yield
-    except BaseException:
+    except BaseException:  # pytest.fail raises one as well; it goes on after the story
         try:
             story = stage.story()
         except (httpx.HTTPError, AirflowFailed) as error:
