@@ -58,7 +58,7 @@ def admitted_double(chronicle: Chronicle, first: Row, second: Row) -> str | None
     for claim in chronicle.claims:
         of_this = claim.kind == "WithdrawalRejected" and claim.sender.owner == first.sender.owner
         if of_this and first.created_ms <= claim.at_ms <= second.created_ms:
-            letter = late_or_unlisted(chronicle, [first], claim.at_ms)
+            letter = late_or_unlisted([first], claim.at_ms)
             if letter is not None:
                 return letter
     # What was lost before the first try of either began knew nothing of it.
@@ -111,14 +111,14 @@ def admitted_receipt(  # noqa: PLR0911 - one return a case
         return A6_DIED
     if any(row.sender and chronicle.tries[row.sender.attempt].deployment != claim.deployment for row in used):
         return A6_OTHER
-    return late_or_unlisted(chronicle, used, claim.at_ms) or damaged(
+    return late_or_unlisted(used, claim.at_ms) or damaged(
         chronicle, claim.sender.owner, claim.deployment, until_ms=claim.at_ms
     )
 
 
-def late_or_unlisted(chronicle: Chronicle, rows: list[Row], at_ms: int) -> str | None:
+def late_or_unlisted(rows: list[Row], at_ms: int) -> str | None:
     """Say whether these rows were executed too late, or not to be seen when they should have been."""
-    if any(row.created_ms > _expires_ms(chronicle, row) for row in rows):
+    if any(row.created_ms > _expires_ms(row) for row in rows):
         return A8
     if any(_was_hidden(row, row.created_ms + LIST_LAG_MS, at_ms) for row in rows):
         return A7
@@ -127,20 +127,13 @@ def late_or_unlisted(chronicle: Chronicle, rows: list[Row], at_ms: int) -> str |
 
 def _sent_ms(chronicle: Chronicle, row: Row) -> int:
     """Return when the request that made this row left."""
-    return max(
-        post.sent_ms
-        for post in chronicle.posts
-        if post.request.sender == row.sender and post.request.key == row.key and post.sent_ms <= row.created_ms
-    )
+    return next(post.sent_ms for post in chronicle.posts if post.request == row.request)
 
 
-def _expires_ms(chronicle: Chronicle, row: Row) -> int:
-    """Return when the last request that could have made this row expired."""
-    return max(
-        post.request.signed_ms + post.request.window_ms
-        for post in chronicle.posts
-        if post.request.sender == row.sender and post.request.key == row.key and post.sent_ms <= row.created_ms
-    )
+def _expires_ms(row: Row) -> int:
+    """Return when the request that made this row expired."""
+    assert row.request is not None
+    return row.request.signed_ms + row.request.window_ms
 
 
 def _was_hidden(row: Row, from_ms: int, to_ms: int) -> bool:

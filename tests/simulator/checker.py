@@ -152,21 +152,22 @@ class _Judge:
 
     def _nothing_moved(self, claim: Claim, mine: Sequence[Post]) -> None:
         """I3: whoever says that no money moved is right about every request that was ever sent for it."""
-        sent = {post.request.sender for post in mine if post.sent_ms <= claim.at_ms}
-        rows = self._debits.get(claim.sender.owner, [])
-        moved = [row for row in rows if row.sender in sent and row.key == claim.key]
+        sent = {post.request for post in mine if post.sent_ms <= claim.at_ms}
+        moved = [row for row in self._debits.get(claim.sender.owner, []) if row.request in sent]
         if not moved:
             return
-        letter = late_or_unlisted(self._chronicle, moved, claim.at_ms)
+        letter = late_or_unlisted(moved, claim.at_ms)
         if any(reposted_although_moved(self._chronicle, row, claim.at_ms) for row in moved):
             letter = A4_REPOST  # the person said that nothing had moved
         if letter is None and all(made_meanwhile_by_a_sibling(self._chronicle, claim, row) for row in moved):
             letter = A5_SIBLING
+        letter = letter or damaged(self._chronicle, claim.sender.owner, claim.deployment, until_ms=claim.at_ms)
         if letter:
             self._found.admitted[f"'nothing moved' is false: {letter}"] += 1
             return
         self._found.false_nothing_moved += 1
-        self._breach("I3", claim, claim.at_ms, f"{claim.kind} was said of batch {moved[0].batch_nonce}")
+        tried, batch = claim.sender.attempt, moved[0].batch_nonce
+        self._found.violations.append(f"I3: try {tried}: {claim.kind} was said of batch {batch}")
 
     def _ended(self, name: str, claim: Claim, mine: Sequence[Post]) -> None:
         """After an ending that its ledger took and kept, no try that began later posts, unless a person says so."""

@@ -65,10 +65,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One accepted withdrawal: a debit. ``sender`` is ``None`` if it was made elsewhere."""
+    """One accepted withdrawal: a debit. ``request`` is ``None`` if it was made elsewhere."""
 
-    sender: Sender | None
-    key: str | None
+    request: Request | None
     symbol: str
     amount: Decimal
     batch_nonce: int
@@ -77,6 +76,16 @@ class Row:
     listed_ms: int
     settles_ms: int
     in_history_ms: int
+
+    @property
+    def sender(self) -> Sender | None:
+        """Whose request made it."""
+        return None if self.request is None else self.request.sender
+
+    @property
+    def key(self) -> str | None:
+        """The key that it was made with."""
+        return None if self.request is None else self.request.key
 
     def is_listed(self, now_ms: int) -> bool:
         """Whether either list shows it at that time."""
@@ -134,7 +143,7 @@ class SimulatedExchange:
             return self._unprocessable(request, "refused" if self.refusing else "insufficient balance")
         self.balance -= request.amount
         self.keys[request.key] = self.agenda.now_ms
-        row = self._accept(request.sender, request.key, request.symbol, request.amount)
+        row = self._accept(request, request.symbol, request.amount)
         return Accepted(Receipt(row.symbol, row.batch_nonce, row.amount, row.fee))
 
     def signature_refused(self, request: Request, arrived_ms: int | None = None) -> Rejected | None:
@@ -160,7 +169,7 @@ class SimulatedExchange:
 
     def withdraw_elsewhere(self, symbol: str, amount: Decimal) -> Row:
         """Accept a withdrawal that nobody in this world made."""
-        return self._accept(None, None, symbol, amount)
+        return self._accept(None, symbol, amount)
 
     def charge(self, fee: Decimal) -> None:
         """Take another fee from now on."""
@@ -215,12 +224,12 @@ class SimulatedExchange:
             self.keys[request.key] = self.agenda.now_ms
             self.burned.setdefault(request.key, self.agenda.now_ms)
 
-    def _accept(self, sender: Sender | None, key: str | None, symbol: str, amount: Decimal) -> Row:
+    def _accept(self, request: Request | None, symbol: str, amount: Decimal) -> Row:
         now_ms, habits = self.agenda.now_ms, self.habits
         nonce, settles_ms = self._batch(symbol)
         listed_ms = now_ms + int(habits.list_lag_ms * self.rng.random())
         in_history_ms = settles_ms + int(habits.settle_gap_ms * self.rng.random())
-        row = Row(sender, key, symbol, amount, nonce, self.fee, now_ms, listed_ms, settles_ms, in_history_ms)
+        row = Row(request, symbol, amount, nonce, self.fee, now_ms, listed_ms, settles_ms, in_history_ms)
         self.rows.append(row)
         return row
 
