@@ -125,7 +125,8 @@ def candidates(record: Record, readings: Sequence[Reading], *, tolerance_ms: int
                 by_nonce.setdefault(row.batch_nonce, []).append(row)
         for nonce, rows in by_nonce.items():
             found[nonce] = _merged(found.get(nonce, []), rows)
-    known = _known_before(record, readings)
+    # Those that show another amount now, as the history may that shows gross, are not among the rows found.
+    known = _known_before(record, readings) - _shown_otherwise(record, readings)
     new = [
         row
         for nonce in sorted(found)
@@ -150,6 +151,8 @@ def adoptable(
         return rows[0]
     # Another fee may have been taken from ours, and the row that fits be somebody else's.
     if _in_windows(record, record.unanswered, readings, {"possible"}, tolerance_ms=tolerance_ms):
+        return None
+    if _settled_with_another_fee(record, readings, tolerance_ms=tolerance_ms):
         return None
     return rows[0] if attempt_of(rows[0], record.unanswered, tolerance_ms=tolerance_ms) else None
 
@@ -193,6 +196,19 @@ def _in_windows(
     ]
 
 
+def _settled_with_another_fee(record: Record, readings: Sequence[Reading], *, tolerance_ms: int) -> bool:
+    """Say whether a row on chain may be ours, settled later as the history may show it, a changed fee taken from it."""
+    since_ms = min((attempt.signed_ms for attempt in record.unanswered), default=0) - tolerance_ms
+    return any(
+        _fit(record.order, row, reading.fee) == "possible"
+        and row.transaction_id
+        and row.created_at_ms >= since_ms
+        and (reading.fee is None or difference(record.order.amount, row.amount) <= reading.fee * _FEE_CHANGE)
+        for reading in readings
+        for row in _rows(record.order.symbol, reading)
+    )
+
+
 def attempt_of(row: Row, attempts: Iterable[Attempt], *, tolerance_ms: int) -> Attempt | None:
     """Return the first attempt in whose window the row was created, clocks differing by at most ``tolerance_ms``."""
     for attempt in attempts:
@@ -217,6 +233,8 @@ def receipt_of(record: Record, row: Row, *, tolerance_ms: int) -> StoredReceipt:
 
 # What a list that shows four decimal places, the fewest that are allowed for, may be off by.
 _ROUNDED = Decimal("0.0001")
+# How many times the present fee another one may have been.
+_FEE_CHANGE = 10
 _RANK: dict[Fit, int] = {"exact": 0, "possible": 1, "other": 2}
 
 
@@ -266,3 +284,16 @@ def _known_before(record: Record, readings: Sequence[Reading]) -> Counter[int]:
     fees = {None, *(reading.fee for reading in readings)}
     wanted = {amount for fee in fees for amount in shown_amounts(record.order.amount, fee)}
     return Counter(row.batch_nonce for row in record.before if {row.amount, row.net_amount} & wanted)
+
+
+def _shown_otherwise(record: Record, readings: Sequence[Reading]) -> Counter[int]:
+    """Count, by batch, the rows that one reading shows with an amount of the *before* picture which is not ours."""
+    before = {(row.batch_nonce, amount) for row in record.before for amount in (row.amount, row.net_amount)}
+    seen: Counter[int] = Counter()
+    for reading in readings:
+        seen |= Counter(
+            row.batch_nonce
+            for row in _rows(record.order.symbol, reading)
+            if (row.batch_nonce, row.amount) in before and _fit(record.order, row, reading.fee) != "exact"
+        )
+    return seen

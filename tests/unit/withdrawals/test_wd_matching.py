@@ -24,7 +24,7 @@ from pacifica_provider.withdrawals.matching import (
     refused_rows,
 )
 from pacifica_provider.withdrawals.record import Attempt, Record, Row, StoredReceipt
-from tests.support.listed import LOST, NET, OLD, ORDER, RECORD, SKEW, T0, WINDOW, before, pending, reading, settled
+from tests.support.listed import FEE, LOST, NET, OLD, ORDER, RECORD, SKEW, T0, WINDOW, before, pending, reading, settled
 
 if TYPE_CHECKING:
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
@@ -121,6 +121,12 @@ def test_a_settled_row_keeps_the_time_of_its_request() -> None:
         (before(OLD), reading(pending(8)), [8]),
         (before(replace(OLD, amount=Decimal(9), net_amount=Decimal("8.999"))), reading(pending(7)), [7]),
         (before(replace(OLD, amount=NET, net_amount=Decimal("1.498"))), reading(settled(7)), []),
+        (before(replace(OLD, amount=Decimal("1.501"), net_amount=ORDER.amount)), reading(settled(7, amount="1.5")), []),
+        (
+            before(replace(OLD, amount=Decimal("1.501"), net_amount=ORDER.amount)),
+            reading(settled(7, amount="1.5"), settled(7, amount="1.501")),
+            [7],
+        ),
     ],
     ids=[
         "still pending",
@@ -132,6 +138,8 @@ def test_a_settled_row_keeps_the_time_of_its_request() -> None:
         "another batch",
         "another amount in the batch",
         "its gross amount is our net one",
+        "its net amount is our gross one",
+        "the same, but the history shows it gross, beside ours",
     ],
 )
 def test_rows_that_were_there_before_do_not_count(record: Record, read: Reading, nonces: list[int]) -> None:
@@ -267,7 +275,18 @@ def test_nothing_is_adopted_beside_a_row_that_another_fee_would_make_ours() -> N
 
     assert adopted(RECORD, reading(pending(7))) == 7
     assert adopted(RECORD, reading(pending(7), beside)) is None
-    assert adopted(RECORD, reading(pending(7), replace(beside, created_at_ms=T0 + 99_999))) == 7
+
+
+@pytest.mark.parametrize(("fee", "amount", "adopts"), [(FEE, "1.4", True), (FEE, "1.495", False), (None, "1.4", False)])
+def test_nothing_is_adopted_where_ours_may_have_settled_later_with_another_fee(
+    fee: Decimal | None, amount: str, *, adopts: bool
+) -> None:
+    """The history may show when it settled, less a fee that was up to ten times today's, or is not known (F93)."""
+    later = settled(8, T0 + 99_999, amount=amount)
+
+    assert adopted(RECORD, replace(reading(pending(7), later), fee=fee)) == (7 if adopts else None)
+    assert adopted(RECORD, replace(reading(pending(7), replace(later, transaction_id=None)), fee=fee)) == 7
+    assert adopted(RECORD, replace(reading(pending(7), replace(later, created_at_ms=T0 - SKEW - 1)), fee=fee)) == 7
 
 
 def test_a_tagged_amount_is_recognised_at_any_time() -> None:
