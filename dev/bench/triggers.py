@@ -23,18 +23,18 @@ CONN_ID = "bench"
 IMPORTED_LATE = (
     "airflow.providers.common.compat.connection",
     "httpx",
-    "pacifica_provider.triggers.lookup",
+    "pacifica_provider.hooks.lookup",
     "pacifica_provider.triggers.watcher",
 )
 
 
-def load(exchange: dict[str, Any], account: dict[str, Any]) -> None:
+def load(exchange: dict[str, Any], account: dict[str, Any], conn_id: str = CONN_ID) -> None:
     """Define the connection, and import what is imported late."""
     extra = {"environment": "custom"}
     if exchange.get("identified", True):
         extra["api_config_key"] = account["api_config_key"]
     connection = {"conn_type": "pacifica", "login": account["account"], "host": exchange["base_url"], "extra": extra}
-    os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = json.dumps(connection)
+    os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
     for module in IMPORTED_LATE:
         importlib.import_module(module)
 
@@ -47,19 +47,26 @@ def maker(wish: dict[str, Any]) -> Callable[[int], BaseTrigger]:
     return lambda number: peer(wish["exchange"], account, number, interval)
 
 
-def ours(account: dict[str, Any], number: int, interval: float) -> BaseTrigger:
+def ours(
+    account: dict[str, Any],
+    number: int,
+    interval: float,
+    conn_id: str = CONN_ID,
+    submitted_at_ms: int | None = None,
+) -> BaseTrigger:
     """Return the product's trigger for an account's n-th withdrawal, as the operator defers it."""
     from pacifica_provider.api.amounts import canonical_text
     from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
 
     return WithdrawalBatchTrigger(
-        pacifica_conn_id=CONN_ID,
+        pacifica_conn_id=conn_id,
         symbol=SYMBOL,
         batch_nonce=account["nonces"][number],
         amount=canonical_text(amount_of(number)),
         end_time=time.time() + 86_400,
         poll_interval=interval,
         fee_amount="0.001",
+        submitted_at_ms=submitted_at_ms,
     )
 
 
@@ -92,9 +99,9 @@ def start(
     return [asyncio.ensure_future(run(number)) for number in range(count)]
 
 
-async def watcher() -> Watcher:
-    """Return the one watcher that the triggers share."""
-    from pacifica_provider.triggers.lookup import settings_of
+async def watcher(conn_id: str = CONN_ID) -> Watcher:
+    """Return the one watcher that the triggers on a connection share."""
+    from pacifica_provider.hooks.lookup import settings_of
     from pacifica_provider.triggers.watcher import Watcher
 
-    return Watcher.of(await settings_of(CONN_ID))
+    return Watcher.of(await settings_of(conn_id))

@@ -8,7 +8,7 @@ in ``pacifica_provider.withdrawals``. Facts about the endpoints: docs.pacifica.f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -107,13 +107,13 @@ class Endpoints:
         return Listing(rows, answer.server_time_ms, answer.credits)
 
     def history(
-        self, since_ms: int | None = None, enough: Callable[[SettledWithdrawal], bool] | None = None
+        self, since_ms: int | None = None, enough: Callable[[Sequence[SettledWithdrawal]], bool] | None = None
     ) -> Steps[Listing[SettledWithdrawal]]:
         """
         Read the settled withdrawals, at least all since ``since_ms`` (``None``: all there are).
 
         The order of the list is not documented: paging stops early only once the rows read are seen to be newest first,
-        or after a page that holds a row for which ``enough`` is true.
+        or after a page for which ``enough`` is true; it is shown every page that is read.
 
         :raises Unreachable: if a cursor comes twice or the pages do not end.
         """
@@ -124,8 +124,8 @@ class Endpoints:
             answer, envelope = yield from self._get("/account/spot_asset/withdraw/history", **query)
             page = _rows(answer, envelope, SettledWithdrawal.from_json)
             rows += page
-            cursor = _next_cursor(answer, envelope)
-            if cursor is None or _past(rows, page, since_ms) or (enough and any(map(enough, page))):
+            cursor, over = _next_cursor(answer, envelope), enough is not None and enough(page)
+            if over or cursor is None or _past(rows, page, since_ms):
                 return Listing(tuple(rows), answer.server_time_ms, answer.credits)
             if cursor in cursors:
                 raise Unreachable("Pacifica's withdrawal history repeats a page, so it cannot be read to its end.")
@@ -229,9 +229,9 @@ class PacificaClient:
         return self._run(self.endpoints.pending())
 
     def withdrawal_history(
-        self, since_ms: int | None = None, enough: Callable[[SettledWithdrawal], bool] | None = None
+        self, since_ms: int | None = None, enough: Callable[[Sequence[SettledWithdrawal]], bool] | None = None
     ) -> Listing[SettledWithdrawal]:
-        """Return the settled withdrawals, at least all since ``since_ms``; fewer once ``enough`` is true of a row."""
+        """Return the settled withdrawals, at least all since ``since_ms``; fewer once ``enough`` is true of a page."""
         return self._run(self.endpoints.history(since_ms, enough))
 
     def spot_balances(self) -> tuple[SpotBalance, ...]:

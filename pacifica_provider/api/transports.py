@@ -246,6 +246,10 @@ class HttpxTransport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections that were kept."""
         await self._client.aclose()
 
     async def __call__(self, request: HttpRequest, /) -> Answer | TransportFailure:

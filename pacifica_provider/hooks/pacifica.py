@@ -14,7 +14,7 @@ from pacifica_provider.hooks.failures import failing_without_retry
 from pacifica_provider.hooks.settings import ConnectionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from airflow.providers.common.compat.sdk import Connection
@@ -99,6 +99,7 @@ class PacificaHook(BaseHook):
         :raises ConfigurationError: if the connection cannot be used, or the exchange refuses to show a list.
         """
         from pacifica_provider.withdrawals.settlement import is_pending, looked, matches
+        from pacifica_provider.withdrawals.withdraw import withdrawal_fee
 
         now_ms = time.monotonic_ns() // 1_000_000
         with failing_without_retry():
@@ -106,14 +107,14 @@ class PacificaHook(BaseHook):
             if is_pending(awaited, pending):
                 return looked(awaited, before, pending, (), None, now_ms=now_ms)
             if fee is None and awaited.amount is not None:
-                fee = self._reader.bridge_parameters(awaited.symbol).withdrawal_fee
+                fee = withdrawal_fee(self._reader, awaited.symbol)
             found = False
 
-            def past_it(row: SettledWithdrawal) -> bool:
+            def past_it(page: Sequence[SettledWithdrawal]) -> bool:
                 nonlocal found
-                ours = matches(awaited, row, fee)
-                found = found or ours
-                return found and not ours  # an equal row may follow on the next page
+                ours = [matches(awaited, row, fee) for row in page]
+                found = found or any(ours)
+                return found and not ours[-1]  # an equal row may follow on the next page
 
             history = self._reader.withdrawal_history(enough=past_it).rows
             return looked(awaited, before, pending, history, fee, now_ms=now_ms)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CHANNEL = "account_transfers"
 MODES = ("accept", "refuse", "silence")
 LOOK_S = 0.05
+# Documented: subscriptions to one channel on one connection, and connections from one address.
+MOST_ACCOUNTS = 20
+MOST_CONNECTIONS = 300
 GOING_AWAY = 1001
 Json = dict[str, object]
 
@@ -77,7 +80,7 @@ class Feed:
 
     async def endpoint(self, socket: WebSocket) -> None:
         """Serve one socket until either side ends it."""
-        if self.mode == "refuse":
+        if self.mode == "refuse" or len(self._subscribers) >= MOST_CONNECTIONS:
             await socket.close()
             return
         await socket.accept()
@@ -132,6 +135,8 @@ def _reply(text: object, subscriber: Subscriber) -> Json:
     if source != CHANNEL or not isinstance(account, str):
         return _error(f"expected a ping, or params with source {CHANNEL!r} and an account")
     if content.get("method") == "subscribe":
+        if len(subscriber.accounts | {account}) > MOST_ACCOUNTS:
+            return _error(f"at most {MOST_ACCOUNTS} subscriptions to a channel on one connection")
         subscriber.accounts.add(account)
     elif content.get("method") == "unsubscribe":
         subscriber.accounts.discard(account)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    from collections.abc import AsyncIterator, Hashable, Sequence
 
-    from airflow.triggers.shared_stream import SharedStreamProducer
+    from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
     from pacifica_provider.api.models import SettledWithdrawal
     from pacifica_provider.triggers.cursor import Cursor
-    from pacifica_provider.triggers.stream import News
+    from pacifica_provider.triggers.settlements import News
 
 # Without a store a start looks back this far: a restart must not lose what settled while nobody looked.
 LOOK_BACK_MS = 3600 * 1000
@@ -39,7 +39,7 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
     that unless ``since`` is given. A DAG that must not act twice keys what it does on ``symbol``, ``batch_nonce`` and
     ``transaction_id``.
 
-    All such triggers on one account share one stream, and with the waiting tasks one watcher.
+    From Airflow 3.3 on all such triggers on one connection that ask as often share one stream.
 
     :param pacifica_conn_id: the connection; no private key is needed or read.
     :param symbol: only this spot asset; ``None`` for all.
@@ -84,7 +84,7 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[News]:
         """Yield what is settled; what came of one piece of news counts as stored when the next is asked for."""
-        from pacifica_provider.triggers.stream import news
+        from pacifica_provider.triggers.settlements import news
 
         async for item in news(kwargs["pacifica_conn_id"], kwargs["poll_interval"]):
             yield item
@@ -93,9 +93,22 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Return the stream for Airflow 3.3, which says when an event is safe in its database."""
-        from pacifica_provider.triggers.producer import NewsProducer
+        from airflow.triggers.shared_stream import SharedStreamProducer
 
-        return NewsProducer(kwargs["pacifica_conn_id"], kwargs["poll_interval"])
+        from pacifica_provider.triggers.settlements import news
+
+        class Producer(SharedStreamProducer):
+            async def open_stream(self) -> AsyncIterator[tuple[News, News]]:
+                async for item in news(kwargs["pacifica_conn_id"], kwargs["poll_interval"]):
+                    yield item, item
+
+            async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+                # Where any trigger failed nobody remembers: they note it with the next piece of news, which comes soon.
+                for item in batch:
+                    if not item.outcome.failed:
+                        await item.broker_payload.stored()
+
+        return Producer()
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the events from a stream of its own: how Airflow 3.1 and 3.2 run it."""
@@ -113,7 +126,7 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
             for row in list(cursor.fresh(rows)):
                 yield TriggerEvent(_payload(row, item))
                 cursor.mark(row)
-            cursor.compact(item.snapshot.floor_ms)
+            cursor.compact(item.floor_ms)
             if self._stored.get(key) != cursor.changes:
                 item.once_stored.append(partial(self._remember, key, cursor.as_json(), cursor.changes))
 
@@ -123,7 +136,7 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
         return f"pacifica_settled_{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     def _rows(self, item: News) -> list[SettledWithdrawal]:
-        return [row for row in item.snapshot.rows if self.symbol in {None, row.symbol}]
+        return [row for row in item.rows if self.symbol in {None, row.symbol}]
 
     async def _recall(self, key: str, item: News) -> Cursor:
         """Return what was announced before, or where to begin."""

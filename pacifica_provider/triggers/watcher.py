@@ -1,10 +1,10 @@
 """
 One watcher for each account in an event loop: ten thousand triggers wait on one conversation with the exchange.
 
-It reads the pending list, and the history only when somebody's withdrawal has left that list; each reading serves
-everybody (``readings.py``). A push settles whom it names without doubt, and makes it look at once else; while pushes
-are heard, it looks seldom (``push.py``, ``pace.py``). It leaves the last third of the account's credits alone
-(``budget.py``). A look that fails is no event for anybody: it looks again later.
+It polls the pending list, and the history only when somebody's withdrawal has left that list; what they mean is decided
+in ``poll.py``, when it polls in ``schedule.py``. A push settles whom it names without doubt, and makes it poll at once
+else (``push.py``). The credits are shared with the other accounts' watchers (``rate_limit.py``). A poll that fails is
+no event for anybody: it polls again later.
 """
 
 from __future__ import annotations
@@ -14,34 +14,46 @@ import contextvars
 import logging
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from pacifica_provider.api.client import Endpoints
-from pacifica_provider.exceptions import ConfigurationError, PacificaError, Retryable, Throttled
-from pacifica_provider.triggers.budget import MeteredTransport
-from pacifica_provider.triggers.condition import Condition
+from pacifica_provider.api.client import Endpoints, run_async
+from pacifica_provider.api.outcomes import Answer
+from pacifica_provider.exceptions import ConfigurationError, PacificaError, Retryable
 from pacifica_provider.triggers.events import expired_event, settled_event
-from pacifica_provider.triggers.look import Look
-from pacifica_provider.triggers.pace import Pace
-from pacifica_provider.triggers.push import Push
-from pacifica_provider.triggers.waiters import Waiters
-from pacifica_provider.withdrawals.settlement import Waiting, confirmed, not_looked, timed_out
+from pacifica_provider.triggers.poll import Cases, Search, filed, history_since_ms, is_queued
+from pacifica_provider.triggers.push import subscribe
+from pacifica_provider.triggers.rate_limit import LIGHT_COST, shared_transport
+from pacifica_provider.triggers.schedule import HealthLog, PollSchedule, sleep_until
+from pacifica_provider.withdrawals.settlement import Expired, Settled, not_looked, timed_out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from decimal import Decimal
+
+    from pacifica_provider.api.client import Listing
+    from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
+    from pacifica_provider.api.transports import HttpxTransport
     from pacifica_provider.hooks.settings import ConnectionSettings
-    from pacifica_provider.triggers.listening import Listener
-    from pacifica_provider.triggers.waiters import Batch, Waiter
-    from pacifica_provider.withdrawals.settlement import Confirmation
+    from pacifica_provider.triggers.poll import Batch, Case, Pending
+    from pacifica_provider.triggers.rate_limit import MeteredTransport, RateLimiter
+    from pacifica_provider.withdrawals.settlement import Awaited
 
 log = logging.getLogger(__name__)
 
-# Clocks and sockets are checked at least this often, however long the pause.
-_LONGEST_SLEEP_S = 30.0
-# Whose time is up gets one more look, but not for longer than this: Airflow's own limit on the deferral follows.
+PUSH_INTERVAL_S = 60.0
+# Whose time is up gets one more poll, but not for longer than this: Airflow's own limit on the deferral follows.
 LAST_LOOK_S = 30.0
 _CLOCK_CHECK_S = 600.0
+FEE_AGE_S = 600.0
+# Clocks differ by seconds and lists lag by half a minute; ten minutes cost nothing where rows are few.
+SLACK_MS = 10 * 60_000
+# So many are judged in a row: some ten milliseconds.
+BREATH = 1000
+_LONG_BYTES = 64 * 1024
 _Key = tuple[str, str, str | None]
+T = TypeVar("T")
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, Watcher]] = WeakKeyDictionary()
 
@@ -60,21 +72,18 @@ class Watcher:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self.waiters = Waiters()
-        self.listeners: dict[Listener, None] = {}
-        self.pace = Pace()
-        self.pushed: dict[Batch | None, float] = {}
         self._endpoints = Endpoints(settings.base_url, settings.account, api_config_key=settings.api_config_key)
-        self._look = Look(self, self._endpoints)
+        self._cases = Cases()
+        self._intervals: Counter[float] = Counter()
+        self._fees: dict[str, tuple[float, Decimal | None]] = {}
+        # Batches that a push named without proving anything, None for any; and those whose time is up.
+        self._hinted: set[Batch | None] = set()
+        self._overdue: list[tuple[Case, asyncio.Future[dict[str, Any] | None]]] = []
+        self._schedule = PollSchedule(PUSH_INTERVAL_S)
+        self._health = HealthLog(settings.account)
+        self._ticket: float | None = None
         self._wake = asyncio.Event()
-        self._push = Push(
-            settings.ws_url,
-            settings.account,
-            on_confirmed=self._confirmed,
-            on_connected=self.look_now,
-            on_lost=self._wake.set,
-        )
-        self._condition = Condition(settings.account)
+        self._push = subscribe(settings.ws_url, settings.account, self._wake)
         # In a context of its own: what it logs belongs to no single task, least of all to the one that came first.
         self._task = contextvars.Context().run(self._loop.create_task, self._run())
         self._task.add_done_callback(self._ended)
@@ -88,51 +97,45 @@ class Watcher:
             watchers[key] = cls(settings)
         return watchers[key]
 
-    async def wait(self, waiter: Waiter, end_time: float) -> dict[str, Any] | None:
+    async def wait(
+        self, awaited: Awaited, *, end_time: float, interval: float, fee: Decimal | None, since_ms: int | None
+    ) -> dict[str, Any] | None:
         """
-        Wait for a withdrawal until ``end_time``, Unix seconds, and look once more then if the last look is too old.
+        Wait for a withdrawal until ``end_time``, Unix seconds, and look once more then if the last poll is too old.
 
+        :param interval: longest time between polls, in seconds.
+        :param fee: what was deducted, where a receipt says it.
+        :param since_ms: a time before the withdrawal was made, where one is known.
         :return: the trigger's event, or ``None`` if the connection is to be read again.
         """
-        waiter.future = future = self._loop.create_future()
-        waiter.joined_at, waiter.overdue = time.monotonic(), False
-        self.waiters.add(waiter)
-        self.pace.joined(waiter.joined_at, waiter.interval)
+        case = self._cases.join(awaited, fee, since_ms)
+        future: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
+        case.waits[future] = None
+        self._intervals[interval] += 1
+        self._schedule.joined(time.monotonic(), interval)
         self._wake.set()
         try:
             # By the wall clock: the end was set by another process, maybe on another host.
             while (left_s := end_time - time.time()) > 0 and not future.done():
                 await asyncio.wait([future], timeout=min(left_s, _CLOCK_CHECK_S))
-            if not future.done() and not self._has_looked_for(waiter):
-                waiter.overdue = True
+            now = time.monotonic()
+            if not future.done() and now - case.looked_at > interval and now >= self._schedule.blocked_until:
+                self._overdue.append((case, future))
                 self.look_now()
                 await asyncio.wait([future], timeout=LAST_LOOK_S)
-            return future.result() if future.done() else expired_event(timed_out(waiter.awaited, waiter.waiting))
+            return future.result() if future.done() else expired_event(timed_out(awaited, case.waiting))
         finally:
-            self.waiters.discard(waiter)
+            del case.waits[future]
+            if not case.waits:
+                self._cases.leave(case)
+            self._intervals[interval] -= 1
+            self._intervals += Counter()  # drops what nobody asks for any more
             self._end_if_unused()
 
-    def _has_looked_for(self, waiter: Waiter) -> bool:
-        """Say whether the last look is no older than it asked for, or no other may be made now."""
-        now = time.monotonic()
-        # A look that has only begun has shown nothing yet.
-        looked = self.pace.last_look >= waiter.joined_at and waiter.waiting != Waiting()
-        return looked and (now - self.pace.last_look <= waiter.interval or self.pace.blocked(now))
-
-    def settle(self, waiter: Waiter, event: dict[str, Any] | None) -> None:
-        """Wake a trigger for good."""
-        waiter.settle(event)
-        self.waiters.discard(waiter)
-
-    def listen(self, listener: Listener) -> None:
-        """Hand every reading of the history to a listener, until ``unlisten``."""
-        self.listeners[listener] = None
-        self.look_now()
-
-    def unlisten(self, listener: Listener) -> None:
-        """Hand it nothing more."""
-        self.listeners.pop(listener, None)
-        self._end_if_unused()
+    def look_now(self) -> None:
+        """Poll, unless a failure forbids it."""
+        self._schedule.want(time.monotonic(), urgent=True)
+        self._wake.set()
 
     @property
     def push_is_healthy(self) -> bool:
@@ -140,99 +143,158 @@ class Watcher:
         return self._push.healthy
 
     @property
-    def interval(self) -> float:
-        """The shortest interval that anybody asks for."""
-        intervals = [listener.interval for listener in self.listeners]
-        if (shortest := self.waiters.shortest_interval) is not None:
-            intervals.append(shortest)
-        return min(intervals, default=float("inf"))
-
-    @property
-    def _used(self) -> bool:
-        return bool(len(self.waiters) or self.listeners)
+    def _interval(self) -> float:
+        return min(self._intervals, default=float("inf"))
 
     async def _run(self) -> None:
-        listening = self._loop.create_task(self._push.run())
-        listening.add_done_callback(_push_ended)
-        try:
-            async with MeteredTransport(
-                timeout_s=self._settings.timeout_s, with_key=self._settings.api_config_key is not None
-            ) as transport:
-                try:
-                    while self._used:
-                        await self._until_due()
-                        await self._look_once(transport)
-                finally:
-                    self._forget()  # before anything is awaited: whoever comes now begins a new one
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening])
-
-    async def _until_due(self) -> None:
-        while self._used:
-            self._wake.clear()
-            due = self.pace.due(self.interval, push=self._push.healthy)
-            if due <= time.monotonic():
-                return
-            timer = self._loop.call_at(min(due, time.monotonic() + _LONGEST_SLEEP_S), self._wake.set)
+        """Take in what is pushed, also while a poll is under way, and begin the next poll when it is due."""
+        poll: asyncio.Task[None] | None = None
+        async with shared_transport(self._settings) as transport:
             try:
-                await self._wake.wait()
+                while self._cases:
+                    self._wake.clear()
+                    self._hear()
+                    if poll is not None and poll.done():
+                        poll.result()
+                        poll = None
+                    due = self._due(transport.limiter) if poll is None else float("inf")
+                    if due <= time.monotonic():
+                        poll, due = self._loop.create_task(self._poll(transport)), float("inf")
+                        poll.add_done_callback(lambda _: self._wake.set())
+                    await sleep_until(due, self._wake)
             finally:
-                timer.cancel()
+                self._forget()  # before anything is awaited: whoever comes now begins a new one
+                if poll is not None:
+                    poll.cancel()
+                    await asyncio.wait([poll])
 
-    async def _look_once(self, transport: MeteredTransport) -> None:
-        self.pace.started(time.monotonic())
-        waiters = list(self.waiters)
-        overdue = [waiter for waiter in waiters if waiter.overdue]
+    def _due(self, limiter: RateLimiter) -> float:
+        """Return when the next poll is due; one that nothing has called for waits for its turn among all accounts."""
+        idle = self._schedule.idle_at(self._interval, push=self._push.healthy)
+        if idle <= time.monotonic():
+            if self._ticket is None:
+                self._ticket = limiter.ticket(LIGHT_COST)
+            idle = limiter.ready_at(self._ticket)
+        return min(self._schedule.urgent_at(self._interval), idle)
+
+    def _hear(self) -> None:
+        """Take in what was pushed: it settles, or it calls for a poll."""
+        heard, gap = self._push.take()
+        for batch, confirmation in heard:
+            settled, doubt = self._cases.told(batch, confirmation)
+            for case, proof in settled:
+                self._settle(case, proof)
+            if doubt:
+                self._hinted.add(batch)
+                self._schedule.pushed(time.monotonic())
+        if gap:
+            self._schedule.want(time.monotonic())
+        self._hinted = {
+            batch
+            for batch in self._hinted
+            if (self._schedule.following if batch is None else self._cases.awaits(batch))
+        }
+        if not self._hinted:
+            self._schedule.done_following()
+
+    def _settle(self, case: Case, seen: Settled | Expired | None) -> None:
+        """Wake everybody who waits for it, with an event; ``None`` lets them read the connection again."""
+        self._cases.leave(case)
+        event = None
+        if seen is not None:
+            event = settled_event(seen.row) if isinstance(seen, Settled) else expired_event(seen)
+        for future in case.waits:
+            if not future.done():
+                future.set_result(event)
+
+    async def _poll(self, transport: MeteredTransport) -> None:
+        """Poll once, and tell those whose time is up what was last seen, whatever came of it."""
+        self._schedule.started(time.monotonic())
+        self._ticket = None
+        overdue, self._overdue = self._overdue, []
+        cases, began = list(self._cases), time.monotonic()
         try:
-            await self._look.run(waiters, transport)
+            await self._read_lists(cases, transport)
         except (Retryable, ConfigurationError) as error:
-            self._failed(error, waiters)
+            self._failed(error, cases)
         else:
-            self.pace.succeeded()
-            self._condition.good()
-        for waiter in overdue:
-            self.settle(waiter, expired_event(timed_out(waiter.awaited, waiter.waiting)))
+            self._schedule.succeeded()
+            self._health.good()
+            for case in cases:
+                case.looked_at = began
+        for case, future in overdue:
+            if not future.done():
+                future.set_result(expired_event(timed_out(case.awaited, case.waiting)))
 
-    def _failed(self, error: PacificaError, waiters: list[Waiter]) -> None:
-        asked_s = error.retry_after_s if isinstance(error, Throttled) else None
-        pause_s = self.pace.failed(time.monotonic(), self.interval, asked_s)
-        refused = self._condition.bad(error, waiting=len(self.waiters), pause_s=pause_s)
-        for waiter in waiters:
-            waiter.waiting = not_looked(waiter.waiting, str(error))
+    async def _read_lists(self, cases: Sequence[Case], transport: MeteredTransport) -> None:
+        """
+        Read the pending list, and the history if somebody's withdrawal has left it.
+
+        :raises Retryable: if a list could not be read; nobody has been judged by it.
+        :raises ConfigurationError: if the exchange refuses to show it.
+        """
+        pending = await read_pending(self._endpoints, transport, _filed)
+        gone = []
+        for number, case in enumerate(cases, 1):
+            if not is_queued(case, pending):
+                gone.append(case)
+            if number % BREATH == 0:
+                await asyncio.sleep(0)
+        begun = time.monotonic()
+        if not gone:
+            self._schedule.unseen(None)
+            return
+        new = any(case.waiting.missing_since_ms is None for case in gone)
+        if not new and not self._schedule.history_due(begun, self._interval):
+            return
+        await self._search(Search(gone), history_since_ms(gone, SLACK_MS), transport)
+        now = self._schedule.last_history = time.monotonic()
+        since_ms = [case.waiting.missing_since_ms for case in gone if case in self._cases]
+        youngest_ms = max((each for each in since_ms if each is not None), default=None)
+        self._schedule.unseen(None if youngest_ms is None else now - youngest_ms / 1000, now - begun)
+
+    async def _search(self, search: Search, since_ms: int | None, transport: MeteredTransport) -> None:
+        """Read the history as far as anybody needs it, and settle whom it shows."""
+
+        def enough(page: Sequence[SettledWithdrawal]) -> bool:
+            for case, seen in search.take(page, now_ms=_now_ms()):
+                self._settle(case, seen)
+            return search.is_over
+
+        await run_async(self._endpoints.history(since_ms, enough), transport)
+        fees = {symbol: await self._fee(symbol, transport) for symbol in search.fees_needed()}
+        for number, (case, ended) in enumerate(search.rest(fees, now_ms=_now_ms()), 1):
+            if case in self._cases:  # a push may have settled it meanwhile
+                self._settle(case, ended)
+            if number % BREATH == 0:
+                await asyncio.sleep(0)
+
+    async def _fee(self, symbol: str, transport: MeteredTransport) -> Decimal | None:
+        """Return the asset's present fee; ``None`` if it has no bridge any more: then only a gross row matches."""
+        now = time.monotonic()
+        read_at, fee = self._fees.get(symbol, (float("-inf"), None))
+        if now - read_at > FEE_AGE_S:
+            try:
+                fee = (await run_async(self._endpoints.bridge_parameters(symbol), transport)).withdrawal_fee
+            except ConfigurationError as error:
+                log.warning("The fee of %s is not known: %s", symbol, error)
+                fee = None
+            self._fees[symbol] = (now, fee)
+        return fee
+
+    def _failed(self, error: PacificaError, cases: Sequence[Case]) -> None:
+        now = time.monotonic()
+        pause_s = self._schedule.failed(now, self._interval, error)
+        refused = self._health.bad(error, now=now, pause_s=pause_s)
+        for case in cases:
+            case.waiting = not_looked(case.waiting, str(error))
             if refused:
-                self.settle(waiter, None)
-        if refused:
-            for listener in self.listeners:
-                listener.fail(error)
-
-    def _confirmed(self, batch: Batch | None, push: Confirmation | None = None) -> None:
-        if push is not None:
-            self._settle_by(push)
-        if batch is None or self.listeners or self.waiters.awaits(batch):
-            if batch not in self.pushed:
-                self.pushed[batch] = time.monotonic()
-                self.pace.pushed(self.pushed[batch])
-            self._wake.set()
-
-    def _settle_by(self, push: Confirmation) -> None:
-        for waiter in self.waiters.of(push.awaited):
-            proof = confirmed(
-                waiter.awaited, push, equal_rows=waiter.twins, fee=waiter.fee, created_at_ms=waiter.since_ms
-            )
-            if proof is not None:
-                self.settle(waiter, settled_event(proof.row))
-
-    def look_now(self) -> None:
-        """Look, unless a failure forbids it."""
-        self.pace.want(time.monotonic())
-        self._wake.set()
+                self._settle(case, None)
 
     def _end_if_unused(self) -> None:
         # Once it is ending by itself, a cancellation would only keep it from closing its sockets.
-        if not self._used and self._forget():
+        if not self._cases and self._forget():
             self._task.cancel()
-            self._wake.set()
 
     def _forget(self) -> bool:
         """Let nobody join any more; say whether it was possible so far."""
@@ -245,6 +307,7 @@ class Watcher:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Leave nobody waiting for a watcher that is gone."""
         self._forget()
+        self._push.close()
         error = None if task.cancelled() else task.exception()
         if error is not None:
             # Without the error's own text, which may quote a header.
@@ -254,15 +317,42 @@ class Watcher:
             f"The watcher of account {self._settings.account} ended ({type(error).__name__}). The withdrawal itself "
             "has not failed and must not be made again: a retry waits on and sends nothing."
         )
-        for member in (*self.waiters, *self.listeners):
-            member.fail(WatcherFailed(text))
+        for case in self._cases:
+            for future in case.waits:
+                if not future.done():
+                    future.set_exception(WatcherFailed(text))
+
+
+async def read_pending(
+    endpoints: Endpoints, transport: HttpxTransport, read: Callable[[Listing[PendingWithdrawal]], T]
+) -> T:
+    """
+    Read the pending list and make of it what ``read`` does, a long one in a thread: 10,000 rows take half a second.
+
+    :raises Retryable: if it cannot be read.
+    :raises ConfigurationError: if the exchange refuses to show it.
+    """
+    steps = endpoints.pending()
+    answer = await transport(next(steps))
+
+    def parsed() -> T:
+        try:
+            steps.send(answer)
+        except StopIteration as done:
+            return read(done.value)
+        raise RuntimeError("the pending list takes one request")
+
+    long = isinstance(answer, Answer) and len(answer.body) > _LONG_BYTES
+    return await asyncio.to_thread(parsed) if long else parsed()
+
+
+def _filed(listing: Listing[PendingWithdrawal]) -> Pending:
+    return filed(listing.rows)
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 def _key(settings: ConnectionSettings) -> _Key:
     return settings.base_url, settings.account, settings.api_config_key
-
-
-def _push_ended(task: asyncio.Task[None]) -> None:
-    """Without push the watcher polls on; a defect there is worth a line, not ten thousand failed tasks."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Pacifica's push ended (%s); polling goes on without it.", type(error).__name__)

@@ -10,8 +10,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pacifica_provider.triggers.waiters import Waiter
-
 
 class WithdrawalBatchTrigger(BaseTrigger):
     """
@@ -78,15 +76,20 @@ class WithdrawalBatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; yield one event."""
+        from pacifica_provider.api.amounts import parse_wire_amount
         from pacifica_provider.exceptions import ConfigurationError
-        from pacifica_provider.triggers.lookup import settings_of
+        from pacifica_provider.hooks.lookup import settings_of
         from pacifica_provider.triggers.watcher import Watcher
+        from pacifica_provider.withdrawals.settlement import Awaited
 
-        waiter = self._waiter()
+        amount, fee = (None if text is None else parse_wire_amount(text) for text in (self.amount, self.fee_amount))
+        awaited = Awaited(self.symbol, self.batch_nonce, amount)
         settings = await settings_of(self.pacifica_conn_id)
         event = None
         while event is None:
-            event = await Watcher.of(settings).wait(waiter, self.end_time)
+            event = await Watcher.of(settings).wait(
+                awaited, end_time=self.end_time, interval=self.poll_interval, fee=fee, since_ms=self.submitted_at_ms
+            )
             if event is None:  # the exchange refuses the connection as it was read: it may have been corrected
                 with suppress(ConfigurationError):
                     settings = await settings_of(self.pacifica_conn_id)
@@ -99,17 +102,4 @@ class WithdrawalBatchTrigger(BaseTrigger):
             "waiting has ended.",
             self.symbol,
             self.batch_nonce,
-        )
-
-    def _waiter(self) -> Waiter:
-        from pacifica_provider.api.amounts import parse_wire_amount
-        from pacifica_provider.triggers.waiters import Waiter
-        from pacifica_provider.withdrawals.settlement import Awaited
-
-        amount = None if self.amount is None else parse_wire_amount(self.amount)
-        return Waiter(
-            Awaited(self.symbol, self.batch_nonce, amount),
-            interval=self.poll_interval,
-            fee=None if self.fee_amount is None else parse_wire_amount(self.fee_amount),
-            since_ms=self.submitted_at_ms,
         )

@@ -143,19 +143,18 @@ def looked(
 
 
 def confirmed(
-    awaited: Awaited, push: Confirmation, *, equal_rows: int, fee: Decimal | None, created_at_ms: int | None
+    awaited: Awaited, push: Confirmation, *, fee: Decimal | None, rivals: int, since_ms: int | None
 ) -> Settled | None:
     """
     Return the settlement that a push proves by itself, ``None`` where the history has to decide.
 
-    Without doubt means: the pending list has shown this withdrawal, and never an equal one beside it (``equal_rows`` is
-    1, ``created_at_ms`` its row's), and the push tells the same fee.
+    Without doubt means: it is the very amount; what is known of its fee, by its receipt or the pending list, is what
+    the push tells; and no other withdrawal may be meant (``rivals``), as far as the pending list has shown, and else as
+    far as anybody waits. ``since_ms``: when it was made.
     """
-    if awaited != push.awaited or equal_rows != 1 or fee != push.fee_amount or created_at_ms is None:
+    if awaited != push.awaited or rivals or fee != push.fee_amount or since_ms is None:
         return None
-    return Settled(
-        SettledWithdrawal(push.symbol, push.amount, push.batch_nonce, push.transaction_id, created_at_ms),
-    )
+    return Settled(SettledWithdrawal(push.symbol, push.amount, push.batch_nonce, push.transaction_id, since_ms))
 
 
 def not_looked(before: Waiting, why: str) -> Waiting:

@@ -28,10 +28,6 @@ BELOW = {
 ADAPTERS = {"assets", "operators", "sensors", "triggers", "hooks", "cli"}
 PURE = {"api", "withdrawals"}
 CLOCKS = {"time", "random", "secrets", "datetime.datetime", "datetime.date", "uuid.uuid1", "uuid.uuid4", "os.urandom"}
-# Modules that import each other, each with the reason why it still may.
-CIRCLES = {
-    ("pacifica_provider.triggers.look", "pacifica_provider.triggers.watcher"): "issue 8",
-}
 EVERY = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
@@ -112,10 +108,8 @@ def test_imports_point_downward(path: Path) -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    """There is no circle between modules, ``TYPE_CHECKING`` imports included, but those listed with a reason."""
-    found = circles(graph({module(path): path for path in MODULES}))
-
-    assert sorted(CIRCLES) == found
+    """There is no circle between modules, ``TYPE_CHECKING`` imports included."""
+    assert circles(graph({module(path): path for path in MODULES})) == []
 
 
 @pytest.mark.parametrize(

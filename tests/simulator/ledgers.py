@@ -155,8 +155,8 @@ class SimulatedLedger:
                 table.chronicle.mark(table.deployment, "entry lost", names={name})
                 return
         known = self._known.get(name)
-        # A fence stands between the tries of one task, not between two mapped tasks that ask for one reference. A task's
-        # list of references is looked at right before it is written: a write that was not is no bad luck.
+        # A fence stands between the tries of one task, not between two mapped tasks that ask for one reference. A list
+        # of references is looked at right before it is written: a write that was not is no bad luck.
         checked = name.startswith("withdrawal_") or (name.startswith("task_") and self._read_last == name)
         if checked and table.entries.get(name) != known:
             self.worker.tell("this write goes over what another try has written")

@@ -49,9 +49,10 @@ class WorldReport:
 @dataclass(slots=True)
 class Totals:
     """
-    Many worlds. ``double_payments``, ``false_receipts`` and ``false_nothing_moved`` hold those that break the promise,
-    never the admitted.
+    Many worlds.
 
+    ``double_payments``, ``false_receipts`` and ``false_nothing_moved`` hold those that break the promise, never the
+    admitted.
     ``asked``: identities of which a person was asked; ``asked_as_forgotten``: others, after a prune or a backup that
     the ledger knows of; ``asked_or_failed``: those asked, and those that failed without retry.
     """

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.side_by_side, pytest.mark.slow]
 MANY = 200
 FEW = 6
+ACCOUNTS = 30
+SOCKETS = 2
 POLL_S = 2
 # How long they wait in peace before, and after, what befalls them.
 PEACE_S = 6.0
@@ -25,10 +27,10 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
-def waiting(stage: Stage, payer: Payer, count: int) -> Run:
+def waiting(stage: Stage, payer: Payer, count: int, **conf: object) -> Run:
     """Return a run of so many mapped withdrawals, all accepted and deferred."""
     orders = [{"symbol": "SOL", "amount": f"1.{n:04}", "withdrawal_ref": f"ref-{n}"} for n in range(1, count + 1)]
-    run = stage.run("pay_many", payer, orders=orders)
+    run = stage.run("pay_many", payer, orders=orders, **conf)
     path = f"/dags/pay_many/dagRuns/{run.run_id}/taskInstances"
     stage.airflow.wait_until(
         lambda: stage.airflow.rest("GET", path, state="deferred", limit=1)["total_entries"] == count,
@@ -48,10 +50,11 @@ def reads(payer: Payer) -> int:
 def check_all_settled(run: Run, count: int) -> None:
     """Check that every task ended at its first try with the receipt of its own debit, now on chain."""
     assert run.airflow.wait_run(run.dag_id, run.run_id, 2 * WAIT_S) == "success"
-    debits = {each["idempotency_key"]: each for each in run.payer.debits()}
+    ledger = run.payer.ledger()
+    debits = {each["idempotency_key"]: each for each in ledger["debits"]}
     tasks = [t for t in run.airflow.task_instances(run.dag_id, run.run_id) if t["task_id"] == run.task_id]
     receipts = [run.receipt(map_index=each["map_index"]) for each in tasks]
-    assert len(debits) == len(run.payer.debits()) == len(run.payer.posts()) == count
+    assert len(debits) == len(ledger["debits"]) == len(ledger["posts"]) == count
     assert {each["try_number"] for each in tasks} == {1}
     assert {each["idempotency_key"]: each["transaction_id"] for each in receipts} == {
         key: debit["transaction_id"] for key, debit in debits.items()
@@ -90,8 +93,44 @@ def test_waiting_goes_on_where_the_socket_is_cut(stage: Stage) -> None:
         payer.exchange.control("POST", "/settle")
         check_all_settled(run, FEW)
 
-        assert payer.exchange.control("GET", "/ws")["connections"] == 0
+        assert sockets(payer) == 0
         assert reads(payer) > before
+
+
+@pytest.mark.timeout(700)
+def test_thirty_accounts_share_two_sockets_and_a_cut_loses_nobodys_event(stage: Stage) -> None:
+    """
+    Behind one address, without an API config key and on the documented quota.
+
+    Ten settle while both sockets stand, five while they are away, the rest after they are back.
+    """
+    with stage.own_exchange() as payer:
+        payers = [payer, *(stage.payer(payer.exchange) for _ in range(ACCOUNTS - 1))]
+        payer.exchange.control("POST", "/options", {"enforce_credits": True})
+        run = waiting(stage, payer, ACCOUNTS, conns={f"ref-{n}": each.conn_id for n, each in enumerate(payers, 1)})
+        stage.airflow.wait_until(lambda: sockets(payer) == SOCKETS, WAIT_S, "all to be subscribed")
+        time.sleep(PEACE_S)
+
+        for each in payers[:10]:
+            each.settle()
+        payer.exchange.control("POST", "/ws", {"action": "refuse"})
+        payer.exchange.control("POST", "/ws", {"action": "cut"})
+        for each in payers[10:15]:
+            each.settle()
+        time.sleep(PEACE_S)
+        payer.exchange.control("POST", "/ws", {"action": "accept"})
+        stage.airflow.wait_until(lambda: sockets(payer) == SOCKETS, WAIT_S, "the sockets to be back")
+        time.sleep(PEACE_S)
+        for each in payers[15:]:
+            each.settle()
+        check_all_settled(run, ACCOUNTS)
+
+        assert {each["account"] for each in payer.ledger()["debits"]} == {each.account for each in payers}
+
+
+def sockets(payer: Payer) -> int:
+    """Return how many WebSockets the exchange holds."""
+    return int(payer.exchange.control("GET", "/ws")["connections"])
 
 
 def test_a_used_up_quota_only_delays_the_end(stage: Stage) -> None:

@@ -222,3 +222,23 @@ def test_stopping_closes_sockets() -> None:
 
         assert time.monotonic() - started < 2
         assert closed_within(socket, 2) == 1012
+
+
+def test_a_connection_takes_twenty_subscriptions_to_a_channel(sandbox: Sandbox) -> None:
+    """The next is an error, an unsubscribed one makes room, and one that stands may be asked for again."""
+    with dialled(sandbox) as socket:
+        told = [subscribe(socket, f"account {number}")["channel"] for number in range(21)]
+        told.append(subscribe(socket, "account 3")["channel"])
+        told.append(subscribe(socket, "account 3", "unsubscribe")["channel"])
+        told.append(subscribe(socket, "account 20")["channel"])
+
+    assert told == ["subscribe"] * 20 + ["error", "subscribe", "unsubscribe", "subscribe"]
+
+
+def test_an_address_holds_so_many_connections(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those beyond are refused until one has ended."""
+    monkeypatch.setattr("pacifica_provider.sandbox.feed.MOST_CONNECTIONS", 2)
+    with dialled(sandbox), dialled(sandbox) as second:
+        subscribe(second, "an account")
+        with pytest.raises(InvalidStatus), dialled(sandbox):
+            pass

@@ -22,7 +22,7 @@ def orders(context: Any) -> dict[str, Any]:
 
 
 class Pay(WithdrawSpotAssetOperator):
-    """The operator; its connection is in the conf, since that is no template."""
+    """The operator; its connection is in the conf, by its reference or one for all, since that is no template."""
 
     def pre_execute(self, context: Any) -> None:
         """Limit the first try's time, if the conf says so."""
@@ -32,7 +32,8 @@ class Pay(WithdrawSpotAssetOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the accident, then withdraw."""
-        self.pacifica_conn_id = orders(context)["conn"]
+        conf = orders(context)
+        self.pacifica_conn_id = conf.get("conns", {}).get(self.withdrawal_ref, conf["conn"])
         accidents.plan(context)
         return super().execute(context)
 

@@ -114,6 +114,17 @@ def test_a_fee_that_is_known_is_not_read_again(desk: Desk) -> None:
     assert isinstance(PacificaHook().settlement(awaited, Waiting()), Waiting)
 
 
+@pytest.mark.parametrize(("history_amount", "seen"), [("gross", Settled), ("net", Waiting)])
+def test_an_asset_whose_bridge_is_gone_is_still_looked_for(desk: Desk, history_amount: str, seen: type) -> None:
+    """Its fee cannot be read: then only a gross row is a match, in the worker as in the triggerer."""
+    desk.sandbox.control("POST", "/options", {"history_amount": history_amount})
+    nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
+    desk.sandbox.control("POST", "/settle")
+    desk.sandbox.control("POST", "/assets", {"symbol": "SOL", "bridge": "missing"})
+
+    assert isinstance(PacificaHook().settlement(Awaited("SOL", int(nonce), Decimal(2)), Waiting()), seen)
+
+
 def test_the_connection_test_moves_nothing(desk: Desk) -> None:
     """It reads one account: no withdraw request, no signature."""
     good, _ = PacificaHook().test_connection()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pacifica_provider.triggers import lookup, pace, push
+from pacifica_provider.hooks import lookup
+from pacifica_provider.triggers import push, rate_limit, schedule
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -21,9 +22,10 @@ def connection(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let intervals and pauses be shorter than a second."""
-    monkeypatch.setattr(pace, "LEAST_INTERVAL_S", 0.05)
-    monkeypatch.setattr(pace, "LONGEST_PAUSE_S", 0.4)
+    monkeypatch.setattr(schedule, "LEAST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(schedule, "LONGEST_PAUSE_S", 0.4)
     monkeypatch.setattr(push, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(rate_limit, "IDLE_SHARE", 1000)
     monkeypatch.setattr(lookup, "RETRY_PAUSES_S", (0.01, 0.01))
 
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.triggers.asset_watching import Running, Store, Triggerer, looked, pay_and_settle, watching
-from tests.unit.triggers.bench import alone, pay, requests, settle, start, trigger, until, watchers
+from tests.unit.triggers.bench import alone, connected, pay, requests, settle, sockets, start, trigger, until
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
 
 
-def test_tasks_and_asset_watchers_share_one_watcher(sandbox: Sandbox) -> None:
-    """An account with both has one conversation with the exchange."""
+def test_tasks_and_asset_watchers_share_one_socket(sandbox: Sandbox) -> None:
+    """An account with both is subscribed once, and has one conversation with the exchange by one quota."""
 
     async def watch() -> tuple[int, list[str]]:
         running = Running(watching(Store(), since=0))
         (task,) = start(trigger(pay(sandbox)))
-        await asyncio.sleep(0.5)
-        count = len(watchers())
+        await connected(sandbox)
+        count = sockets(sandbox)
         settle(sandbox)
         await task
         amounts = await running.has(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pacifica_provider.triggers import assets, stream
+from pacifica_provider.triggers import assets, settlements
 from pacifica_provider.triggers.assets import SettledWithdrawalsTrigger
 from tests.unit.triggers.asset_watching import Running, Store, looked, pay_and_settle, watching
 from tests.unit.triggers.bench import alone, hung_up, options, until
@@ -198,8 +198,8 @@ def test_what_could_not_be_stored_is_stored_with_the_next_news(
 
 def test_an_unusable_connection_is_tried_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raising would have the triggerer start the trigger anew each second."""
-    monkeypatch.setattr(stream, "PAUSE_S", 0.1)
-    monkeypatch.setattr("pacifica_provider.triggers.lookup.FRESH_S", 0.0)
+    monkeypatch.setattr(settlements, "PAUSE_S", 0.1)
+    monkeypatch.setattr("pacifica_provider.hooks.lookup.FRESH_S", 0.0)
     monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", "{}")
     pay_and_settle(sandbox, "1")
 

@@ -13,6 +13,7 @@ import pytest
 from pacifica_provider.triggers import push
 from pacifica_provider.withdrawals.settlement import Confirmation
 from tests.unit.triggers.bench import (
+    alone,
     connected,
     options,
     pay,
@@ -114,23 +115,12 @@ WHOLE = {
 }
 
 
-def heard_of(data: dict[str, Any]) -> tuple[object, object]:
-    """Return what the watcher is told of a transfer."""
-    heard: list[tuple[object, object]] = []
-    listening = push.Push(
-        "ws://x", "me", on_confirmed=lambda *told: heard.append(told), on_connected=lambda: None, on_lost=lambda: None
-    )
-    listening._transfer(data)
-    (told,) = heard
-    return told
-
-
 @pytest.mark.parametrize("changes", [{}, {"bn": "7"}, {"am": "1"}])
 def test_a_whole_confirmation_is_read(changes: dict[str, Any]) -> None:
     """What arrives may be told gross or net, the nonce as digits."""
     told = {**WHOLE, **changes}
 
-    assert heard_of(told) == (
+    assert push._read(told) == (
         ("SOL", 7),
         Confirmation("SOL", 7, Decimal(1), Decimal(told["am"]), Decimal("0.001"), "5x"),
     )
@@ -147,7 +137,7 @@ def test_a_whole_confirmation_is_read(changes: dict[str, Any]) -> None:
 )
 def test_a_confirmation_that_lacks_something_is_a_hint_only(changes: dict[str, Any]) -> None:
     """A field is missing, odd, or the amounts do not add up: the batch is looked at, nothing is concluded."""
-    assert heard_of({**WHOLE, **changes}) == (("SOL", 7), None)
+    assert push._read({**WHOLE, **changes}) == (("SOL", 7), None)
 
 
 def test_a_push_without_a_history_row_is_no_proof(sandbox: Sandbox) -> None:
@@ -158,7 +148,7 @@ def test_a_push_without_a_history_row_is_no_proof(sandbox: Sandbox) -> None:
         (task,) = start(trigger(receipt))
         watcher = await connected(sandbox)
         before = requests(sandbox)["pending"]
-        watcher._confirmed(("SOL", receipt["batch_nonce"]))
+        watcher._push.tell(push.Heard(("SOL", receipt["batch_nonce"]), None))
         await asyncio.sleep(0.4)
         looks, done = requests(sandbox)["pending"] - before, task.done()
         settle(sandbox)
@@ -181,7 +171,7 @@ def test_a_history_that_lags_behind_the_push_is_looked_at_again_soon(sandbox: Sa
         watcher = await connected(sandbox)
         web_socket(sandbox, "silence")
         settle(sandbox)
-        watcher._confirmed(("SOL", receipt["batch_nonce"]))
+        watcher._push.tell(push.Heard(("SOL", receipt["batch_nonce"]), None))
         begun = time.monotonic()
         await task
         return time.monotonic() - begun
@@ -205,18 +195,10 @@ def test_a_push_of_somebody_elses_batch_costs_nothing(sandbox: Sandbox) -> None:
     assert asyncio.run(wait()) == 0
 
 
-@pytest.mark.parametrize("data", [{"e": "withdrawal_confirmed"}, {"e": "withdrawal_confirmed", "a": "SOL", "bn": None}])
-def test_a_push_that_names_no_batch_makes_it_look(data: dict[str, Any]) -> None:
-    """The nonce is documented as optional: without it any batch may be meant."""
-    heard: list[tuple[object, object]] = []
-    listening = push.Push(
-        "ws://x", "me", on_confirmed=lambda *told: heard.append(told), on_connected=lambda: None, on_lost=lambda: None
-    )
-    listening._transfer({"u": "me", **data})
-    listening._transfer({"u": "somebody else", **data})
-    listening._transfer("not an object")
-
-    assert heard == [(None, None)]
+@pytest.mark.parametrize("data", [{}, {"a": "SOL", "bn": None}])
+def test_a_push_that_names_no_batch_may_mean_any(data: dict[str, Any]) -> None:
+    """The nonce is documented as optional."""
+    assert push._read({"u": "me", "e": "withdrawal_confirmed", **data}) == (None, None)
 
 
 @pytest.mark.parametrize("end", ["cut", "24 h"])
@@ -294,3 +276,108 @@ def test_no_proxy_of_the_environment_is_used(sandbox: Sandbox, monkeypatch: pyte
         return str((await task)["status"])
 
     assert asyncio.run(wait()) == "settled"
+
+
+def accounts(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """Make so many accounts, each with a connection and a withdrawal; return connection id and receipt of each."""
+    made = []
+    for number in range(count):
+        account = sandbox.control("POST", "/accounts", {"balances": {"SOL": "100"}})
+        monkeypatch.setenv(f"AIRFLOW_CONN_ACCOUNT_{number}", account["airflow_connection"])
+        wish = {"symbol": "SOL", "amount": "1", "account": account["account"]}
+        receipt = sandbox.control("POST", "/foreign_withdrawal", wish)
+        made.append((f"account_{number}", {**receipt, "account": account["account"]}))
+    return made
+
+
+def waiting_for(made: list[tuple[str, dict[str, Any]]], **kwargs: Any) -> list[asyncio.Task[dict[str, Any]]]:
+    """Let each account's trigger wait, as the operator defers it."""
+    known: dict[str, Any] = {"fee_amount": "0.001", "submitted_at_ms": 1}
+    return start(*(trigger(receipt, pacifica_conn_id=conn_id, **known, **kwargs) for conn_id, receipt in made))
+
+
+async def standing(count: int) -> None:
+    """Wait until so many subscriptions stand."""
+    await until(lambda: sum(each.push_is_healthy for each in watchers()) == count, within_s=10)
+
+
+def test_twenty_accounts_share_a_socket(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty-five accounts have three; each is told of its own withdrawal, and those that leave make room."""
+    made = accounts(sandbox, monkeypatch, 45)
+
+    async def wait() -> tuple[list[int], list[str]]:
+        tasks = waiting_for(made)
+        await standing(45)
+        counts = [sockets(sandbox)]
+        for task in tasks[5:]:
+            task.cancel()
+        await asyncio.wait(tasks[5:])
+        await until(lambda: sockets(sandbox) == 1)
+        tasks = [*tasks[:5], *waiting_for(made[5:20])]
+        await standing(20)
+        counts.append(sockets(sandbox))
+        settle(sandbox)
+        events = await asyncio.gather(*tasks)
+        assert await alone()
+        return counts, [event["status"] for event in events]
+
+    assert asyncio.run(wait()) == ([3, 1], ["settled"] * 20)
+    assert requests(sandbox)["history"] == 0
+
+
+def test_a_cut_socket_loses_nobodys_event(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What settles while it is away is found by the poll that follows, for each account that was on it."""
+    made = accounts(sandbox, monkeypatch, 6)
+
+    async def wait() -> list[str]:
+        tasks = waiting_for(made)
+        await standing(6)
+        web_socket(sandbox, "refuse")
+        web_socket(sandbox, "cut")
+        await standing(0)
+        for _, receipt in made[:3]:
+            settle(sandbox, symbol="SOL", batch_nonce=receipt["batch_nonce"])
+        web_socket(sandbox, "accept")
+        events = await asyncio.wait_for(asyncio.gather(*tasks[:3]), 10)
+        await standing(3)
+        settle(sandbox)
+        events += await asyncio.wait_for(asyncio.gather(*tasks[3:]), 10)
+        assert await alone()
+        return [event["status"] for event in events]
+
+    assert asyncio.run(wait()) == ["settled"] * 6
+
+
+def test_an_account_whose_subscription_is_refused_polls_and_the_others_do_not(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange allows fewer than we thought: those beyond are without push, and nobody else."""
+    monkeypatch.setattr(push, "MOST_ACCOUNTS", 23)
+    made = accounts(sandbox, monkeypatch, 23)
+
+    async def wait() -> tuple[int, list[str]]:
+        tasks = waiting_for(made, poll_interval=0.2)
+        await standing(20)
+        count = sockets(sandbox)
+        settle(sandbox)
+        events = await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        assert await alone()
+        return count, [event["status"] for event in events]
+
+    assert asyncio.run(wait()) == (1, ["settled"] * 23)
+
+
+def test_an_error_that_is_about_no_subscription_ends_the_connection(sandbox: Sandbox) -> None:
+    """It is opened again, and everybody is subscribed anew."""
+    receipt = pay(sandbox)
+
+    async def wait() -> bool:
+        (task,) = start(trigger(receipt))
+        watcher = await connected(sandbox)
+        socket = watcher._push._socket
+        with pytest.raises(push._SilentError):
+            socket._hear('{"channel":"error","code":400}')
+        task.cancel()
+        return True
+
+    assert asyncio.run(wait())

@@ -7,20 +7,17 @@ import contextvars
 import json
 import logging
 import threading
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from pacifica_provider.api.models import SettledWithdrawal
-from pacifica_provider.triggers import condition, lookup, push, readings, stream
-from pacifica_provider.triggers.listening import Snapshot, merged
-from pacifica_provider.triggers.look import Look
-from pacifica_provider.triggers.readings import PendingIndex
-from pacifica_provider.triggers.stream import news
-from tests.unit.triggers.bench import CONN_ID, event_of, pay, requests, settle, start, trigger, until
+from pacifica_provider.hooks import lookup
+from pacifica_provider.triggers import poll, push, schedule, settlements, watcher
+from pacifica_provider.triggers.settlements import news
+from pacifica_provider.triggers.watcher import Watcher
+from tests.unit.triggers.bench import CONN_ID, event_of, options, pay, requests, settle, start, trigger, until
 
 if TYPE_CHECKING:
+    import pytest
+
     from pacifica_provider.sandbox import Sandbox
 
 
@@ -32,7 +29,7 @@ async def first_rows(count: int = 1) -> int:
     spoken = 0
     async for item in news(CONN_ID, 0.1):
         spoken += 1
-        if len(item.snapshot.rows) >= count:
+        if len(item.rows) >= count:
             break
     return spoken
 
@@ -41,13 +38,13 @@ def test_a_long_list_is_read_in_a_thread(sandbox: Sandbox, monkeypatch: pytest.M
     """Ten thousand rows would hold the triggerer's event loop for half a second, and with it every other trigger."""
     threads: list[str] = []
 
-    class Watched(PendingIndex):
-        def __init__(self, rows: Any) -> None:
-            threads.append(threading.current_thread().name)
-            super().__init__(rows)
+    def watched(rows: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return filed(rows)
 
-    monkeypatch.setattr(readings, "PendingIndex", Watched)
-    monkeypatch.setattr(readings, "_LONG_BYTES", 100)
+    filed = poll.filed
+    monkeypatch.setattr(watcher, "filed", watched)
+    monkeypatch.setattr(watcher, "_LONG_BYTES", 100)
     settled = pay(sandbox)
     settle(sandbox)
     pay(sandbox, "2")
@@ -64,7 +61,7 @@ def test_a_push_that_has_a_defect_leaves_the_polling(
     async def broken(_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(push.Push, "run", broken)
+    monkeypatch.setattr(push._Socket, "_run", broken)
     caplog.set_level(logging.ERROR)
     receipt = pay(sandbox)
 
@@ -76,15 +73,6 @@ def test_a_push_that_has_a_defect_leaves_the_polling(
 
     assert asyncio.run(wait()) == "settled"
     assert "ZeroDivisionError" in caplog.text
-
-
-def test_a_subscription_that_is_refused_counts_as_no_push() -> None:
-    """The exchange may answer the subscription with an error; then the socket is worth nothing."""
-    listening = push.Push("ws://x", "me", on_confirmed=print, on_connected=print, on_lost=print)
-
-    with pytest.raises(push._SilentError):
-        listening._hear(json.dumps({"channel": "error", "code": 400}))
-    assert not listening.healthy
 
 
 def test_an_asset_without_a_bridge_does_not_stop_the_looking(sandbox: Sandbox) -> None:
@@ -104,28 +92,13 @@ def test_an_asset_without_a_bridge_does_not_stop_the_looking(sandbox: Sandbox) -
     assert asyncio.run(wait()) == ("settled", False)
 
 
-@pytest.mark.parametrize("trouble", ["a defect", "a refusal"])
-def test_the_account_stream_begins_anew(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
-    """After a defect, or a connection that was refused and then corrected, asset watchers go on by themselves."""
-    monkeypatch.setattr(stream, "PAUSE_S", 0.05)
-    monkeypatch.setattr(condition, "REFUSED_S", 0.05)
+def test_the_account_stream_begins_anew(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a connection that was refused and then corrected, asset watchers go on by themselves."""
+    monkeypatch.setattr(schedule, "REFUSED_S", 0.05)
     monkeypatch.setattr(lookup, "FRESH_S", 0.0)
     pay(sandbox)
     settle(sandbox)
-    failures = 2
-
-    async def broken(*_: object) -> None:
-        nonlocal failures
-        failures -= 1
-        if not failures:
-            monkeypatch.setattr(Look, "run", right)
-        raise ZeroDivisionError
-
-    right = Look.run
-    if trouble == "a defect":
-        monkeypatch.setattr(Look, "run", broken)
-    else:
-        sandbox.control("POST", "/faults", {"route": "pending", "kind": "status", "status": 403, "count": 4})
+    sandbox.control("POST", "/faults", {"route": "pending", "kind": "status", "status": 403, "count": 4})
 
     async def watch() -> int:
         return await asyncio.wait_for(first_rows(), 10)
@@ -152,25 +125,42 @@ def test_an_api_config_key_is_masked_and_sent(sandbox: Sandbox, monkeypatch: pyt
     assert sandbox.api_config_key in masked
 
 
-def test_readings_that_were_not_fetched_are_merged() -> None:
-    """A reading of the newest rows completes the one before; a whole one replaces it."""
-    rows = [SettledWithdrawal("SOL", Decimal(1), nonce, "tx", nonce) for nonce in range(4)]
-    whole, newest = Snapshot(tuple(rows[:3]), None, 0), Snapshot((rows[3], rows[2]), 2, 1)
+def test_a_later_reading_completes_the_one_before(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what can still have appeared is read again; a row that is too old for that is kept, and none is twice."""
+    monkeypatch.setattr(settlements, "SLACK_MS", 0)
+    options(sandbox, history_page_size=2)
+    for _ in range(5):
+        pay(sandbox)
+    settle(sandbox)
 
-    assert merged(whole, newest) == Snapshot((rows[3], rows[2], rows[0], rows[1]), None, 1)
-    assert merged(newest, whole) == whole
+    async def watch() -> tuple[list[int], int]:
+        counts, before = [], 0
+        async for item in news(CONN_ID, 0.1):
+            counts.append(len(item.rows))
+            if len(counts) == 1:
+                before = requests(sandbox)["history"]
+                pay(sandbox, "2")
+                settle(sandbox)
+            if counts[-1] > counts[0]:
+                break
+        return [counts[0], counts[-1]], requests(sandbox)["history"] - before
+
+    (first, last), pages = asyncio.run(asyncio.wait_for(watch(), 10))
+
+    assert (first, last) == (5, 6)
+    assert pages <= 3
 
 
 def test_a_watcher_belongs_to_no_task(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it logs is not filed under the task whose trigger happened to come first."""
     seen: list[str] = []
-    look = Look.run
+    poll = Watcher._poll
 
-    async def noting(self: Look, *args: Any) -> None:
+    async def noting(self: Watcher, *args: Any) -> None:
         seen.append(whose.get())
-        await look(self, *args)
+        await poll(self, *args)
 
-    monkeypatch.setattr(Look, "run", noting)
+    monkeypatch.setattr(Watcher, "_poll", noting)
     receipt = pay(sandbox)
     settle(sandbox)
     whose.set("the first task's")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pacifica_provider.triggers.look import Look
-from pacifica_provider.triggers.watcher import WatcherFailed
+from pacifica_provider.triggers.watcher import Watcher, WatcherFailed
 from tests.unit.triggers.bench import (
     alone,
     connected,
@@ -195,7 +194,7 @@ def test_a_defect_of_the_watcher_reaches_every_trigger(sandbox: Sandbox, monkeyp
     async def broken(*_: object) -> None:
         raise RuntimeError("PF-API-KEY: hush")
 
-    monkeypatch.setattr(Look, "run", broken)
+    monkeypatch.setattr(Watcher, "_poll", broken)
     receipts = [pay(sandbox), pay(sandbox, "2")]
 
     async def wait() -> list[Any]:

@@ -122,31 +122,30 @@ PUSH = Confirmation("SOL", 7, Decimal("1.50"), Decimal("1.499"), FEE, "5x")
 
 
 def test_a_push_that_leaves_no_doubt_is_a_settlement() -> None:
-    """The row it proves has the time at which the pending list showed it."""
-    assert confirmed(AWAITED, PUSH, equal_rows=1, fee=FEE, created_at_ms=5) == Settled(
+    """The row it proves has the time at which the withdrawal was made."""
+    assert confirmed(AWAITED, PUSH, fee=FEE, rivals=0, since_ms=5) == Settled(
         SettledWithdrawal("SOL", Decimal("1.499"), 7, "5x", 5)
     )
 
 
 @pytest.mark.parametrize(
-    ("awaited", "equal_rows", "fee", "created_at_ms"),
+    ("awaited", "fee", "rivals", "since_ms"),
     [
-        (ANY, 1, FEE, 5),
-        (Awaited("SOL", 7, Decimal("1.499")), 1, FEE, 5),
-        (Awaited("SOL", 8, Decimal("1.5")), 1, FEE, 5),
-        (Awaited("BTC", 7, Decimal("1.5")), 1, FEE, 5),
-        (AWAITED, 0, FEE, 5),
-        (AWAITED, 2, FEE, 5),
-        (AWAITED, 1, None, 5),
-        (AWAITED, 1, Decimal("0.002"), 5),
-        (AWAITED, 1, FEE, None),
+        (ANY, FEE, 0, 5),
+        (Awaited("SOL", 7, Decimal("1.499")), FEE, 0, 5),
+        (Awaited("SOL", 8, Decimal("1.5")), FEE, 0, 5),
+        (Awaited("BTC", 7, Decimal("1.5")), FEE, 0, 5),
+        (AWAITED, FEE, 1, 5),
+        (AWAITED, None, 0, 5),
+        (AWAITED, Decimal("0.002"), 0, 5),
+        (AWAITED, FEE, 0, None),
     ],
 )
 def test_a_push_that_leaves_a_doubt_proves_nothing(
-    awaited: Awaited, equal_rows: int, fee: Decimal | None, created_at_ms: int | None
+    awaited: Awaited, fee: Decimal | None, rivals: int, since_ms: int | None
 ) -> None:
-    """Another order, an equal row, never seen pending, another fee: the history decides (F77)."""
-    assert confirmed(awaited, PUSH, equal_rows=equal_rows, fee=fee, created_at_ms=created_at_ms) is None
+    """Another order, an equal one beside it, another fee, or nothing known of it: the history decides (F77)."""
+    assert confirmed(awaited, PUSH, fee=fee, rivals=rivals, since_ms=since_ms) is None
 
 
 @pytest.mark.parametrize("before", [Waiting(), QUEUED, MISSING])

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pacifica_provider.triggers import condition, look, lookup
-from pacifica_provider.triggers.budget import Budget
+from pacifica_provider.hooks import lookup
+from pacifica_provider.triggers import schedule, watcher
+from pacifica_provider.triggers.rate_limit import RateLimiter
 from tests.unit.triggers.bench import event_of, options, pay, requests, settle, start, trigger, until
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def test_trouble_is_logged_once_for_all(sandbox: Sandbox, caplog: pytest.LogCapt
     """Fifty waiting triggers log one warning when looking begins to fail, and one line when it works again."""
     receipts = [pay(sandbox, f"0.1{number:02}") for number in range(50)]
     fault(sandbox, route="pending", count=4, kind="status", status=503)
-    caplog.set_level(logging.INFO, condition.__name__)
+    caplog.set_level(logging.INFO, schedule.__name__)
 
     async def wait() -> None:
         tasks = start(*(trigger(receipt, poll_interval=0.05) for receipt in receipts))
@@ -84,7 +85,7 @@ def test_trouble_is_logged_once_for_all(sandbox: Sandbox, caplog: pytest.LogCapt
 
     asyncio.run(wait())
 
-    told = [record.levelname for record in caplog.records if record.name == condition.__name__]
+    told = [record.levelname for record in caplog.records if record.name == schedule.__name__]
     assert told == ["WARNING", "INFO"]
     assert "HTTP 503" in caplog.text
 
@@ -93,14 +94,14 @@ def test_trouble_is_logged_once_for_all(sandbox: Sandbox, caplog: pytest.LogCapt
 def test_the_last_third_of_the_credits_is_left_to_others(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """However short the interval and however many want the history, a third of the quota stays unspent."""
     seen: list[float] = []
-    note = Budget.note
+    note = RateLimiter.note
 
-    def noting(self: Budget, credits_left: Credits | None) -> None:
-        note(self, credits_left)
+    def noting(self: RateLimiter, cost: float, credits_left: Credits | None) -> None:
+        note(self, cost, credits_left)
         if credits_left is not None:
             seen.append(credits_left.remaining)
 
-    monkeypatch.setattr(Budget, "note", noting)
+    monkeypatch.setattr(RateLimiter, "note", noting)
     options(sandbox, enforce_credits=True, quota=30, settle_gap_s=60)
     receipt = pay(sandbox)
     settle(sandbox)
@@ -143,7 +144,7 @@ def test_a_failing_page_is_fetched_again_instead_of_the_whole_history(
     receipts = [pay(sandbox) for _ in range(30)]
     settle(sandbox)
     fault(sandbox, route="history", skip=3, count=2, **WEATHER[kind])
-    monkeypatch.setattr("pacifica_provider.triggers.budget._PAGE_PAUSE_S", 0.01)
+    monkeypatch.setattr("pacifica_provider.triggers.rate_limit._PAGE_PAUSE_S", 0.01)
 
     event = asyncio.run(event_of(trigger(receipts[0])))
 
@@ -155,7 +156,7 @@ def test_a_failing_page_is_fetched_again_instead_of_the_whole_history(
 @pytest.mark.usefixtures("no_push")
 def test_the_receipt_bounds_how_much_history_is_read(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trigger that never saw its withdrawal pending reads back to the receipt's time, not to the beginning."""
-    monkeypatch.setattr(look, "SLACK_MS", 0)
+    monkeypatch.setattr(watcher, "SLACK_MS", 0)
     options(sandbox, history_page_size=5)
     for _ in range(30):
         pay(sandbox)
@@ -195,7 +196,7 @@ def test_a_corrected_connection_is_picked_up_while_tasks_wait(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused for minutes, the triggers read their connection again; a wrong host need not cost a restart."""
-    monkeypatch.setattr(condition, "REFUSED_S", 0.2)
+    monkeypatch.setattr(schedule, "REFUSED_S", 0.2)
     monkeypatch.setattr(lookup, "FRESH_S", 0.0)
     right = json.loads(sandbox.airflow_connection)
     wrong = {**right, "host": right["host"].replace("/api/v1", "/api/v9")}
@@ -217,7 +218,7 @@ def test_a_connection_that_is_gone_while_tasks_wait_ends_no_wait(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused, and unusable when it is read again: the trigger goes on with what it had until its time is up."""
-    monkeypatch.setattr(condition, "REFUSED_S", 0.1)
+    monkeypatch.setattr(schedule, "REFUSED_S", 0.1)
     monkeypatch.setattr(lookup, "FRESH_S", 0.0)
     receipt = pay(sandbox)
     fault(sandbox, route="pending", kind="status", status=403, count=None)

@@ -1,0 +1,173 @@
+"""
+The credits of one address, or of one main account behind an API config key: shared by all who poll with them.
+
+They are read off every answer. The last third is never spent: it is for the workers that withdraw. Polls that nothing
+has called for take at most half, in turn, so the more accounts there are, the less often an idle one is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from pacifica_provider.api.outcomes import Answer, Credits, TransportFailure
+from pacifica_provider.api.transports import HttpxTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from pacifica_provider.api.transports import HttpRequest
+    from pacifica_provider.hooks.settings import ConnectionSettings
+
+RESERVED = 1 / 3
+WINDOW_S = 60.0
+# With one poll of both lists saved up, at most half of the smallest quota in any minute.
+IDLE_SHARE, SAVED = 0.37, 13.0
+# Documented; taken until an answer says otherwise.
+_QUOTA, _QUOTA_WITH_KEY = 100.0, 300.0
+# Documented only as "heavy GETs cost 3 to 12, with an API config key 1 to 4"; taken at the dearest.
+LIGHT_COST, _HEAVY_COST, _HEAVY_COST_WITH_KEY = 1.0, 12.0, 4.0
+_LOOK_AGAIN_S = 0.1
+_PAGE_TRIES = 5
+_PAGE_PAUSE_S = 1.0
+
+
+class RateLimiter:
+    """
+    What may be spent now, by the last answer's ``ratelimit`` headers.
+
+    :param quota: credits a minute, until an answer says otherwise.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, quota: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._quota = quota
+        self._known = Credits(quota, 0, quota)
+        self._noted_at = self._due_at = clock()
+        self._under_way = 0.0
+        self._turn = asyncio.Lock()
+        # Idle credits that were asked for, and how many of them have come due.
+        self._asked, self._due = 0.0, SAVED
+
+    def ticket(self, cost: float) -> float:
+        """Take a place in the row of idle polls for one that costs so much."""
+        self._asked += cost
+        return self._asked
+
+    def ready_at(self, ticket: float) -> float:
+        """Return when it is this ticket's turn, by the quota as known now: those who came first come first."""
+        rate, now = self._quota * IDLE_SHARE / WINDOW_S, self._clock()
+        self._due = min(self._due + rate * (now - self._due_at), self._asked + SAVED)
+        self._due_at = now
+        return now + max(0.0, ticket - self._due) / rate
+
+    async def spend(self, cost: float) -> None:
+        """Wait, in turn, until a request of this cost leaves the reserve untouched, and deduct it until it is noted."""
+        async with self._turn:
+            while (wait_s := self.wait_s(cost)) > 0:  # noqa: ASYNC110 - the answers that shorten the wait come meanwhile
+                await asyncio.sleep(wait_s)
+            self._under_way += cost
+
+    def note(self, cost: float, credits_left: Credits | None) -> None:
+        """Take over what the answer to a request says; ``None`` if it says nothing or there was none."""
+        self._under_way -= cost
+        if credits_left is not None:
+            self._known, self._noted_at = credits_left, self._clock()
+            self._quota = credits_left.quota or max(self._quota, credits_left.remaining)
+
+    def wait_s(self, cost: float) -> float:
+        """
+        Return how long to wait before a request of this cost, 0 if it leaves the reserve untouched.
+
+        The credits are a rolling minute's: they come back as the requests that took them grow old, so what is missing
+        is waited for in proportion, and at least until the time that the headers name.
+        """
+        now, spent = self._clock(), max(self._quota - self._known.remaining, 1.0)
+        missing = cost + self._under_way + self._quota * RESERVED - self._known.remaining
+        if missing <= 0:
+            return 0.0
+        ready_at = self._noted_at + max(self._known.refresh_s, WINDOW_S * min(1.0, missing / spent))
+        if missing > spent and self._under_way:  # what is under way may say more
+            ready_at = max(ready_at, now + _LOOK_AGAIN_S)
+        return max(0.0, min(ready_at, self._noted_at + WINDOW_S) - now)
+
+
+class MeteredTransport(HttpxTransport):
+    """
+    Sends what a limiter lets through, and fetches a later page of a list again if it fails.
+
+    A long history is so read to its end, slowly, instead of from its beginning each time.
+
+    :param with_key: whether an API config key is sent; heavy requests then cost less.
+    """
+
+    def __init__(self, limiter: RateLimiter, *, timeout_s: float, with_key: bool) -> None:
+        super().__init__(timeout_s=timeout_s)
+        self.limiter = limiter
+        self.users = 0
+        self.heavy_cost = _HEAVY_COST_WITH_KEY if with_key else _HEAVY_COST
+
+    async def __call__(self, request: HttpRequest, /) -> Answer | TransportFailure:
+        """Send a GET when the credits allow it, and return the whole answer or the failure."""
+        tries = _PAGE_TRIES if "cursor=" in request.url else 1
+        cost = self.heavy_cost if "history" in request.url else LIGHT_COST
+        while True:
+            await self.limiter.spend(cost)
+            result: Answer | TransportFailure | None = None
+            try:
+                result = await super().__call__(request)
+            finally:
+                self.limiter.note(cost, result.credits if isinstance(result, Answer) else None)
+            tries -= 1
+            if tries <= 0 or not _passing(result):
+                return result
+            await asyncio.sleep(_pause_s(result) * random.uniform(1, 1.5))  # noqa: S311 - jitter, not a secret
+
+
+class _Pools:
+    """What one event loop shares; a limiter lives as long as a transport that spends by it."""
+
+    def __init__(self) -> None:
+        self.limiters: WeakValueDictionary[tuple[str, str | None], RateLimiter] = WeakValueDictionary()
+        self.transports: dict[tuple[str, str | None, float], MeteredTransport] = {}
+
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[MeteredTransport]:
+    """Lend the transport of everybody in this event loop who spends the same credits; the last one closes it."""
+    pools = _pools.setdefault(asyncio.get_running_loop(), _Pools())
+    who, with_key = (settings.base_url, settings.api_config_key), settings.api_config_key is not None
+    key = (*who, settings.timeout_s)
+    transport = pools.transports.get(key)
+    if transport is None:
+        limiter = pools.limiters.setdefault(who, RateLimiter(_QUOTA_WITH_KEY if with_key else _QUOTA))
+        transport = MeteredTransport(limiter, timeout_s=settings.timeout_s, with_key=with_key)
+        pools.transports[key] = transport
+    transport.users += 1
+    try:
+        yield transport
+    finally:
+        transport.users -= 1
+        if not transport.users:
+            del pools.transports[key]
+            await transport.aclose()
+
+
+def _passing(result: Answer | TransportFailure) -> bool:
+    """Say whether the same request may well be answered a little later."""
+    return isinstance(result, TransportFailure) or result.status == 429 or result.status >= 500
+
+
+def _pause_s(result: Answer | TransportFailure) -> float:
+    """Return how long to wait before asking again: as a 429 says, else a moment."""
+    if isinstance(result, TransportFailure) or result.status != 429:
+        return _PAGE_PAUSE_S
+    return min(result.retry_after_s or _PAGE_PAUSE_S, WINDOW_S)
