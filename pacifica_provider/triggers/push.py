@@ -60,8 +60,8 @@ class Subscription:
     """
     An account's news, from ``subscribe`` until ``close``.
 
-    ``wake`` is set whenever there is something to take. ``stands``: a confirmation would be heard. ``gap``: it has
-    begun to stand; what happened before was not heard.
+    ``wake`` is set whenever there is something to take. ``gap``: it has begun to stand; what happened before was not
+    heard.
     """
 
     def __init__(self, socket: _Socket, account: str, wake: asyncio.Event) -> None:
@@ -69,12 +69,12 @@ class Subscription:
         self._heard: list[Heard] = []
         self.account = account
         self.wake = wake
-        self.stands = self.gap = False
+        self.gap = False
 
     @property
     def healthy(self) -> bool:
-        """Whether it stands and the other side was heard within the last half minute."""
-        return self.stands and self._socket.is_heard
+        """Whether a confirmation would be heard: it stands, and the other side was heard within half a minute."""
+        return self._socket.hears(self.account)
 
     def take(self) -> tuple[list[Heard], bool]:
         """Return what was heard since, and whether something before it may have been missed."""
@@ -130,10 +130,9 @@ class _Socket:
         self._task = contextvars.Context().run(self._loop.create_task, self._run())
         self._task.add_done_callback(self._ended)
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether the other side was heard within the last half minute."""
-        return time.monotonic() - self._heard_at < SILENCE_S
+    def hears(self, account: str) -> bool:
+        """Say whether this account's subscription stands, and the other side was heard within the last half minute."""
+        return account in self._standing and time.monotonic() - self._heard_at < SILENCE_S
 
     def has_room_for(self, account: str) -> bool:
         """Say whether one more may listen here."""
@@ -142,7 +141,6 @@ class _Socket:
     def add(self, account: str, wake: asyncio.Event) -> Subscription:
         """Take one in."""
         subscription = Subscription(self, account, wake)
-        subscription.stands = account in self._standing
         self._listeners.setdefault(account, []).append(subscription)
         self._changed.set()
         return subscription
@@ -195,7 +193,6 @@ class _Socket:
         for known in (self._subscribed, self._standing, self._refused, self._asked):
             known.clear()
         for subscription in self._everybody():
-            subscription.stands = False
             subscription.wake.set()
 
     async def _serve(self, socket: ClientConnection) -> None:
@@ -263,7 +260,7 @@ class _Socket:
             log.debug("Pacifica's push for account %s is connected.", account)
             self._standing.add(account)
             for subscription in self._listeners[account]:
-                subscription.stands = subscription.gap = True
+                subscription.gap = True
                 subscription.wake.set()
 
     def _transfer(self, data: Any) -> None:

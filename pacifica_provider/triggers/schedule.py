@@ -27,19 +27,28 @@ LONGEST_PAUSE_S = 300.0
 UNSEEN_SHARE = 0.2
 UNSEEN_LONGEST_S = 120.0
 HISTORY_SHARE = 5.0
+# How long the exchange may refuse the connection before it is read again: it may have been corrected.
+REFUSED_S = 300.0
+# Clocks and sockets are checked at least this often, however long the pause.
+_LONGEST_SLEEP_S = 30.0
 
 
 class PollSchedule:
     """
-    Decides the next poll from what has happened. Pure but for its jitter; the latest failure outranks everything.
+    Decides the next poll of an account from what has happened; the latest failure outranks everything.
 
-    A poll is urgent if something is known to have happened; any other is idle, and the quota lets it wait.
+    A poll is urgent if something is known to have happened; any other is idle, and the quota lets it wait. Whether the
+    exchange answers is logged when it changes, once for ten thousand waiting tasks.
 
+    :param account: named in the log.
     :param push_interval_s: with a healthy socket a poll only serves to find a push that was lost.
     """
 
-    def __init__(self, push_interval_s: float) -> None:
+    def __init__(self, account: str, push_interval_s: float) -> None:
         self.last_poll = self.last_history = self.blocked_until = float("-inf")
+        self._account = account
+        self._trouble: str | None = None
+        self._refused_since: float | None = None
         self._push_interval_s = push_interval_s
         self._failures = 0
         self._idle_at = self._urgent_at = float("inf")
@@ -77,23 +86,35 @@ class PollSchedule:
         while self._follow_ups and self._follow_ups[0] <= now:
             self._follow_ups.popleft()
 
-    def failed(self, now: float, interval: float, error: PacificaError) -> float:
+    def failed(self, now: float, interval: float, error: PacificaError) -> bool:
         """
-        Note that the poll failed, and return how long to keep away.
+        Note that the poll failed; say whether the connection was refused for so long that it is to be read again.
 
-        The shortest interval, then twice as long each time, up to five minutes, and as long as a 429 asks for at least;
-        a quarter of jitter on top, so that triggerers do not come back together.
+        It keeps away for the shortest interval, then twice as long each time, up to five minutes, and as long as a 429
+        asks for at least; a quarter of jitter on top, so that triggerers do not come back together.
         """
         asked_s = error.retry_after_s or 0.0 if isinstance(error, Throttled) else 0.0
         self._failures += 1
-        pause = min(LONGEST_PAUSE_S, max(interval, LEAST_INTERVAL_S) * 2.0 ** min(self._failures - 1, 20))
-        pause = max(pause, min(asked_s, LONGEST_PAUSE_S)) * random.uniform(1, 1.25)  # noqa: S311 - no secret
-        self.blocked_until = now + pause
-        return pause
+        pause_s = min(LONGEST_PAUSE_S, max(interval, LEAST_INTERVAL_S) * 2.0 ** min(self._failures - 1, 20))
+        pause_s = max(pause_s, min(asked_s, LONGEST_PAUSE_S)) * random.uniform(1, 1.25)  # noqa: S311 - no secret
+        self.blocked_until = now + pause_s
+        trouble = f"{type(error).__name__} {error.status}"
+        if trouble != self._trouble:
+            log.warning(
+                "Account %s: could not look, will look again in %.0f s and go on: %s", self._account, pause_s, error
+            )
+        self._trouble = trouble
+        if not isinstance(error, ConfigurationError):
+            self._refused_since = None
+            return False
+        self._refused_since = now if self._refused_since is None else self._refused_since
+        return now - self._refused_since >= REFUSED_S
 
     def succeeded(self) -> None:
         """Note that the poll came to its end."""
-        self._failures = 0
+        if self._trouble is not None:
+            log.info("Pacifica answers again for account %s.", self._account)
+        self._failures, self._trouble, self._refused_since = 0, None, None
         self.blocked_until = float("-inf")
 
     def unseen(self, youngest_s: float | None, reading_s: float = 0.0) -> None:
@@ -124,10 +145,6 @@ class PollSchedule:
         return max(min(regular, self._idle_at), self.blocked_until)
 
 
-# Clocks and sockets are checked at least this often, however long the pause.
-_LONGEST_SLEEP_S = 30.0
-
-
 async def sleep_until(due: float, wake: asyncio.Event) -> None:
     """Sleep until then, but not for longer than half a minute, or until there is something to take in."""
     pause_s = min(max(due - time.monotonic(), 0.0), _LONGEST_SLEEP_S)
@@ -136,42 +153,3 @@ async def sleep_until(due: float, wake: asyncio.Event) -> None:
         await wake.wait()
     finally:
         timer.cancel()
-
-
-# How long the exchange may refuse the connection before it is read again: it may have been corrected.
-REFUSED_S = 300.0
-
-
-class HealthLog:
-    """
-    Whether the exchange answers for an account: logged when it changes, once for ten thousand waiting tasks.
-
-    :param account: named in the log.
-    """
-
-    def __init__(self, account: str) -> None:
-        self._account = account
-        self._trouble: str | None = None
-        self._refused_since: float | None = None
-
-    def good(self) -> None:
-        """Note that a poll came to its end."""
-        self._refused_since = None
-        if self._trouble is not None:
-            log.info("Pacifica answers again for account %s.", self._account)
-            self._trouble = None
-
-    def bad(self, error: PacificaError, *, now: float, pause_s: float) -> bool:
-        """Note that a poll failed; say whether the connection was refused for so long that it is to be read again."""
-        trouble = f"{type(error).__name__} {error.status}"
-        if trouble != self._trouble:
-            log.warning(
-                "Account %s: could not look, will look again in %.0f s and go on: %s", self._account, pause_s, error
-            )
-            self._trouble = trouble
-        if not isinstance(error, ConfigurationError):
-            self._refused_since = None
-            return False
-        if self._refused_since is None:
-            self._refused_since = now
-        return now - self._refused_since >= REFUSED_S

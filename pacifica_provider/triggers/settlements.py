@@ -13,7 +13,7 @@ from pacifica_provider.exceptions import ConfigurationError, Retryable
 from pacifica_provider.hooks.lookup import settings_of
 from pacifica_provider.triggers.push import subscribe
 from pacifica_provider.triggers.rate_limit import LIGHT_COST, shared_transport
-from pacifica_provider.triggers.schedule import HealthLog, PollSchedule, sleep_until
+from pacifica_provider.triggers.schedule import PollSchedule, sleep_until
 from pacifica_provider.triggers.watcher import read_pending
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ class _Stream:
         self._push = push
         self._interval = interval
         self._endpoints = Endpoints(settings.base_url, settings.account, api_config_key=settings.api_config_key)
-        self._schedule = PollSchedule(PUSH_INTERVAL_S)
-        self._health = HealthLog(settings.account)
+        self._schedule = PollSchedule(settings.account, PUSH_INTERVAL_S)
         self._schedule.want(time.monotonic())
         self._ticket: float | None = None
         self._read_all_at = float("-inf")
@@ -148,12 +147,10 @@ class _Stream:
         try:
             await self._read_lists()
         except (Retryable, ConfigurationError) as error:
-            pause_s = self._schedule.failed(now, self._interval, error)
-            if self._health.bad(error, now=now, pause_s=pause_s):
+            if self._schedule.failed(now, self._interval, error):
                 raise
         else:
             self._schedule.succeeded()
-            self._health.good()
 
     async def _read_lists(self) -> None:
         now = time.monotonic()

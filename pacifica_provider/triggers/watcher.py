@@ -25,7 +25,7 @@ from pacifica_provider.triggers.events import expired_event, settled_event
 from pacifica_provider.triggers.poll import Cases, Search, filed, history_since_ms, is_queued
 from pacifica_provider.triggers.push import subscribe
 from pacifica_provider.triggers.rate_limit import LIGHT_COST, shared_transport
-from pacifica_provider.triggers.schedule import HealthLog, PollSchedule, sleep_until
+from pacifica_provider.triggers.schedule import PollSchedule, sleep_until
 from pacifica_provider.withdrawals.settlement import Expired, Settled, not_looked, timed_out
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ class Watcher:
         # Batches that a push named without proving anything, None for any; and those whose time is up.
         self._hinted: set[Batch | None] = set()
         self._overdue: list[tuple[Case, asyncio.Future[dict[str, Any] | None]]] = []
-        self._schedule = PollSchedule(PUSH_INTERVAL_S)
-        self._health = HealthLog(settings.account)
+        self._schedule = PollSchedule(settings.account, PUSH_INTERVAL_S)
         self._ticket: float | None = None
         self._wake = asyncio.Event()
         self._push = subscribe(settings.ws_url, settings.account, self._wake)
@@ -219,7 +218,6 @@ class Watcher:
             self._failed(error, cases)
         else:
             self._schedule.succeeded()
-            self._health.good()
             for case in cases:
                 case.looked_at = began
         for case, future in overdue:
@@ -283,9 +281,7 @@ class Watcher:
         return fee
 
     def _failed(self, error: PacificaError, cases: Sequence[Case]) -> None:
-        now = time.monotonic()
-        pause_s = self._schedule.failed(now, self._interval, error)
-        refused = self._health.bad(error, now=now, pause_s=pause_s)
+        refused = self._schedule.failed(time.monotonic(), self._interval, error)
         for case in cases:
             case.waiting = not_looked(case.waiting, str(error))
             if refused:

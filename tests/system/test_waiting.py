@@ -27,10 +27,10 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
-def waiting(stage: Stage, payer: Payer, count: int, **conf: object) -> Run:
+def waiting(stage: Stage, payer: Payer, count: int, conns: dict[str, str] | None = None) -> Run:
     """Return a run of so many mapped withdrawals, all accepted and deferred."""
     orders = [{"symbol": "SOL", "amount": f"1.{n:04}", "withdrawal_ref": f"ref-{n}"} for n in range(1, count + 1)]
-    run = stage.run("pay_many", payer, orders=orders, **conf)
+    run = stage.run("pay_many", payer, orders=orders, conns=conns or {})
     path = f"/dags/pay_many/dagRuns/{run.run_id}/taskInstances"
     stage.airflow.wait_until(
         lambda: stage.airflow.rest("GET", path, state="deferred", limit=1)["total_entries"] == count,

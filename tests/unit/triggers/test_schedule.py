@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pacifica_provider.exceptions import ConfigurationError, Throttled, Unreachable
 from pacifica_provider.triggers import schedule
-from pacifica_provider.triggers.schedule import HealthLog, PollSchedule
+from pacifica_provider.triggers.schedule import PollSchedule
+
+if TYPE_CHECKING:
+    from pacifica_provider.exceptions import PacificaError
 
 AWAY = Unreachable("away")
 
 
 def polled(at: float = 100.0) -> PollSchedule:
     """Return a schedule that has just polled, and polls once a minute while push is healthy."""
-    made = PollSchedule(60)
+    made = PollSchedule("acct", 60)
     made.started(at)
     return made
+
+
+def pause_s(made: PollSchedule, now: float, interval: float, error: PacificaError) -> float:
+    """Let a poll fail, and return for how long nothing is due."""
+    made.failed(now, interval, error)
+    return made.blocked_until - now
 
 
 def test_a_poll_is_due_after_the_shortest_interval_and_later_with_push() -> None:
@@ -33,7 +43,7 @@ def test_a_poll_is_due_after_the_shortest_interval_and_later_with_push() -> None
 
 def test_whoever_joins_is_looked_for_soon_but_not_for_each_alone() -> None:
     """The first waits a tenth of a second; the next, within the interval after that poll, for the interval to pass."""
-    made = PollSchedule(60)
+    made = PollSchedule("acct", 60)
     assert made.idle_at(30, push=True) == float("inf")
     made.joined(100, 30)
     first = made.idle_at(30, push=True)
@@ -47,7 +57,7 @@ def test_whoever_joins_is_looked_for_soon_but_not_for_each_alone() -> None:
 def test_a_failure_outranks_a_push_and_doubles() -> None:
     """No push and no newcomer makes it poll before the pause is over; a success forgets all failures."""
     made = polled()
-    first, second = (made.failed(100, 0.1, AWAY) for _ in range(2))
+    first, second = (pause_s(made, 100, 0.1, AWAY) for _ in range(2))
     made.pushed(100)
     made.want(100)
     made.want(100, urgent=True)
@@ -64,8 +74,8 @@ def test_a_429_is_waited_out_as_it_asks() -> None:
     """The time it names is the least, and five minutes, here shortened, the most."""
     asks = [Throttled("slower", retry_after_s=seconds) for seconds in (0.3, 9_999)]
 
-    assert 0.3 <= polled().failed(0, 0.05, asks[0]) <= 0.375
-    assert polled().failed(0, 0.05, asks[1]) <= 0.5
+    assert 0.3 <= pause_s(polled(), 0, 0.05, asks[0]) <= 0.375
+    assert pause_s(polled(), 0, 0.05, asks[1]) <= 0.5
 
 
 def test_a_batch_between_the_lists_is_looked_for_ever_less_often() -> None:
@@ -105,12 +115,12 @@ def test_a_push_is_followed_up_until_it_is_dealt_with() -> None:
 def test_trouble_is_logged_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     """Not at each poll; and a connection is to be read again only after minutes of nothing but refusals."""
     caplog.set_level(logging.INFO, schedule.__name__)
-    health, refused = HealthLog("acct"), ConfigurationError("no", status=403)
-    read_again = [health.bad(error, now=now, pause_s=1) for error, now in ((AWAY, 0), (AWAY, 1), (refused, 2))]
-    read_again += [health.bad(refused, now=301, pause_s=1), health.bad(AWAY, now=302, pause_s=1)]
-    read_again += [health.bad(refused, now=303, pause_s=1), health.bad(refused, now=603, pause_s=1)]
-    health.good()
-    health.good()
+    made, refused = polled(), ConfigurationError("no", status=403)
+    read_again = [made.failed(now, 1, error) for error, now in ((AWAY, 0), (AWAY, 1), (refused, 2))]
+    read_again += [made.failed(301, 1, refused), made.failed(302, 1, AWAY)]
+    read_again += [made.failed(303, 1, refused), made.failed(603, 1, refused)]
+    made.succeeded()
+    made.succeeded()
 
     assert read_again == [False, False, False, False, False, False, True]
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 4 + ["INFO"]
