@@ -19,7 +19,7 @@ from dev.bench import report
 from dev.bench.child import ROOT
 
 # In this order: the first two want a quiet machine, the rest makes noise of its own.
-PARTS = ("signing", "imports", "calls", "latency", "waiting", "mapped")
+PARTS = ("signing", "imports", "calls", "latency", "waiting", "accounts", "mapped")
 RESULTS = ROOT / "bench" / "results.json"
 PAGE = ROOT / "docs" / "performance.md"
 ABOUT = (
