@@ -54,10 +54,11 @@ def _extra_fields() -> dict[str, Any]:
         "environment": _field(
             "Environment",
             "Required, so that nothing reaches mainnet by omission. custom uses the base URL.",
-            {"type": ["string", "null"], "enum": ["mainnet", "testnet", "custom"]},
+            {"type": "string", "enum": ["testnet", "mainnet", "custom"]},
         ),
         "agent_wallet": _field("Agent wallet", "Optional pin: must equal the private key's public half.", _TEXT),
-        "api_config_key": _field(
+        # Airflow masks an extra by its name: one with api_key in it.
+        "pf_api_key": _field(
             "API config key",
             "Optional: sent as PF-API-KEY for a larger request quota.",
             {"type": ["string", "null"], "format": "password"},

@@ -32,7 +32,7 @@ def load(exchange: dict[str, Any], account: dict[str, Any], conn_id: str = CONN_
     """Define the connection, and import what is imported late."""
     extra = {"environment": "custom"}
     if exchange.get("identified", True):
-        extra["api_config_key"] = account["api_config_key"]
+        extra["pf_api_key"] = account["api_config_key"]
     connection = {"conn_type": "pacifica", "login": account["account"], "host": exchange["base_url"], "extra": extra}
     os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
     for module in IMPORTED_LATE:

@@ -82,8 +82,8 @@ async def _fields(conn_id: str) -> _Fields:
 
     connection = await _asking(conn_id, lambda: get_async_connection(conn_id))
     extra: Any = await get_async_extra_dejson(connection)  # a dict by its annotation, whatever was typed by the form
-    if isinstance(extra, dict) and extra.get("api_config_key"):
-        await _mask(extra["api_config_key"])
+    if isinstance(extra, dict) and extra.get("pf_api_key"):
+        await _mask(extra["pf_api_key"])
     return _Fields(connection.login, connection.host, connection.port, connection.schema, extra)
 
 

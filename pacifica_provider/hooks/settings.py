@@ -33,7 +33,7 @@ _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 EXTRAS = (
     "environment",
     "agent_wallet",
-    "api_config_key",
+    "pf_api_key",
     "expiry_window_ms",
     "timeout_s",
     "withdrawal_limits",
@@ -122,7 +122,7 @@ class ConnectionSettings:
 
         :raises ConfigurationError: naming the field and what it may hold.
         """
-        if port is not None or schema:
+        if port or schema:  # the form's Test button sends port 0
             raise _refused("port and schema are not used; write the whole base URL into host")
         given = {name: value for name, value in extra.items() if value not in (None, "")}
         _refuse_unknown(given)
@@ -141,7 +141,7 @@ class ConnectionSettings:
             base_url=base_url,
             ws_url=_WS_URLS.get(str(environment)) or _custom_ws_url(base_url),
             agent_wallet=None if agent_wallet is None else check_address(agent_wallet, "Extra 'agent_wallet'"),
-            api_config_key=_text(given, "api_config_key"),
+            api_config_key=_text(given, "pf_api_key"),
             expiry_window_ms=int(window_ms),
             timeout_s=_number(given, "timeout_s", 10, 1, 60),
             withdrawal_limits=_limits(given.get("withdrawal_limits")),

@@ -76,6 +76,15 @@ def signatures(payer: Payer) -> set[str]:
     return {signer.sign(message) for signer in signers for message in messages}
 
 
+def test_airflow_shows_no_api_config_key_with_a_connection(stage: Stage) -> None:
+    """Who may read connections reads the extra; Airflow masks in it what its name says is a secret (S09)."""
+    payer = stage.payer(pf_api_key="hush-0815")
+    shown = stage.airflow.rest("GET", f"/connections/{payer.conn_id}")
+
+    assert json.loads(shown["extra"])["pf_api_key"] == "***"
+    assert "hush" not in json.dumps(shown)
+
+
 def leaks(texts: Iterable[tuple[str, str]], secrets: dict[str, str]) -> list[str]:
     """Return where a secret occurs, and which; never the secret."""
     assert {len(each) for each in secrets} == {TELLING}

@@ -77,7 +77,7 @@ def test_secrets_have_password_fields() -> None:
     """Airflow shows and returns everything else in the clear (S09)."""
     secret = {name for name, field in FIELDS.items() if field["schema"].get("format") == "password"}
 
-    assert secret == {"api_config_key"}
+    assert secret == {"pf_api_key"}
     assert "password" not in DECLARED["ui-field-behaviour"]["hidden-fields"]
     assert "extra" in DECLARED["ui-field-behaviour"]["hidden-fields"]
 
@@ -112,8 +112,19 @@ def test_every_environment_of_the_form_is_known(environment: str) -> None:
 
 
 def test_an_empty_form_field_may_be_stored_as_null() -> None:
-    """Airflow's page stores null for a field left empty, so every field's type allows it."""
-    assert all("null" in field["schema"]["type"] for field in FIELDS.values())
+    """Airflow's page stores null for a field left empty, so every type allows it but that of the required one."""
+    required = [name for name, field in FIELDS.items() if "null" not in field["schema"]["type"]]
+
+    assert required == ["environment"]
+
+
+def test_airflow_masks_the_api_config_key_by_its_name() -> None:
+    """Where a connection is shown with its extra, by the page or by the API, Airflow looks at names alone (S09)."""
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # what Airflow itself imports
+
+    shown = redact({"pf_api_key": "hush", "environment": "testnet"})
+
+    assert shown == {"pf_api_key": "***", "environment": "testnet"}
 
 
 @pytest.mark.usefixtures("wtforms")
@@ -127,7 +138,7 @@ def test_the_hook_s_widgets_come_from_the_same_source() -> None:
         name: field["label"] for name, field in FIELDS.items()
     }
     assert all(widget.description.startswith(FIELDS[name]["description"]) for name, widget in widgets.items())
-    assert kinds == {"api_config_key": "PasswordField", "expiry_window_ms": "IntegerField"}
+    assert kinds == {"pf_api_key": "PasswordField", "expiry_window_ms": "IntegerField"}
 
 
 @pytest.mark.usefixtures("wtforms")
@@ -137,7 +148,7 @@ def test_the_hook_s_widgets_carry_choices_and_bounds() -> None:
     (choices,) = widgets["environment"].validators
     optional, bounds = widgets["expiry_window_ms"].validators
 
-    assert choices.values == (["mainnet", "testnet", "custom"],)
+    assert choices.values == (["testnet", "mainnet", "custom"],)
     assert bounds.values == (1000, 30_000)
     assert type(optional).__name__ == "Optional"
 
@@ -170,8 +181,8 @@ def test_airflow_s_page_gets_the_whole_form() -> None:
 
     assert (meta.hook_name, meta.hook_class_name) == ("Pacifica", DECLARED["hook-class-name"])
     assert list(extras) == list(FIELDS)
-    assert extras["environment"]["schema"]["enum"] == ["mainnet", "testnet", "custom"]
-    assert extras["api_config_key"]["schema"]["format"] == "password"
+    assert extras["environment"]["schema"]["enum"] == ["testnet", "mainnet", "custom"]
+    assert extras["pf_api_key"]["schema"]["format"] == "password"
     assert standard["login"]["title"] == "Account"
     assert standard["password"]["title"] == "Private key"
     assert (standard["port"]["hidden"], standard["url_schema"]["hidden"]) == (True, True)

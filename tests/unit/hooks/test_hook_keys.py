@@ -72,7 +72,7 @@ def test_the_public_half_is_not_masked(desk: Desk) -> None:
 def test_the_api_config_key_is_masked_as_soon_as_it_is_read(desk: Desk) -> None:
     """Reading is enough: it is a secret of every request (S01)."""
     key = fresh_account(desk)["api_config_key"]
-    desk.connect(extra={"api_config_key": key})
+    desk.connect(extra={"pf_api_key": key})
     PacificaHook().spot_balances()
 
     assert redact(f"PF-API-KEY: {key}") == "PF-API-KEY: ***"

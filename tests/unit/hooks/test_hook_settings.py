@@ -22,7 +22,7 @@ WRONG: dict[str, list[Any]] = {
     "expiry_window_ms": [999, 30_001, 0, -1, "soon", True, [1], float("nan"), 10**400],
     "timeout_s": [0, 0.5, 61, "NaN", "inf", "1e999", {}, False],
     "key_trust_minutes": [0, 1441, "9 min", [9]],
-    "api_config_key": ["clé", "line\nbreak", 7, ["k"]],
+    "pf_api_key": ["clé", "line\nbreak", 7, ["k"]],
     "idempotency_scope": ["прод", "tab\t", 7, True],
     "agent_wallet": [AGENT[:-4], "0OIl", 7, [AGENT]],
     "withdrawal_limits": [
@@ -80,6 +80,11 @@ def test_mainnet_has_its_own_addresses() -> None:
     assert mainnet.ws_url == "wss://ws.pacifica.fi/ws"
 
 
+def test_the_form_s_test_button_sends_a_port_that_is_none() -> None:
+    """Airflow's page fills the port that it hides with 0."""
+    assert settings(Connection(port=0)) == settings()
+
+
 @pytest.mark.parametrize("environment", [None, "", "Mainnet", "prod", "mainnet ", 1, True, ["mainnet"], {"a": 1}])
 def test_an_environment_that_is_not_named_is_refused(environment: Any) -> None:
     """There is no default, so that nothing reaches mainnet by omission (S21)."""
@@ -91,7 +96,7 @@ def test_an_environment_that_is_not_named_is_refused(environment: Any) -> None:
     ("extra", "field", "expected"),
     [
         ({"agent_wallet": AGENT}, "agent_wallet", AGENT),
-        ({"api_config_key": "abcd1234_key"}, "api_config_key", "abcd1234_key"),
+        ({"pf_api_key": "abcd1234_key"}, "api_config_key", "abcd1234_key"),
         ({"expiry_window_ms": 1000}, "expiry_window_ms", 1000),
         ({"expiry_window_ms": "30000"}, "expiry_window_ms", 30000),
         ({"expiry_window_ms": 30000}, "expiry_window_ms", 30000),
@@ -103,8 +108,12 @@ def test_an_environment_that_is_not_named_is_refused(environment: Any) -> None:
         ({"withdrawal_limits": '{"SOL": "10", "kBONK": 5}'}, "withdrawal_limits", {"SOL": 10, "kBONK": 5}),
         ({"withdrawal_limits": {"SOL": "0.5"}}, "withdrawal_limits", {"SOL": Decimal("0.5")}),
         *(
-            ({name: empty}, name, None)
-            for name in ("agent_wallet", "api_config_key", "withdrawal_limits")
+            ({name: empty}, field, None)
+            for name, field in {
+                "agent_wallet": "agent_wallet",
+                "pf_api_key": "api_config_key",
+                "withdrawal_limits": "withdrawal_limits",
+            }.items()
             for empty in (None, "")
         ),
         ({"expiry_window_ms": None}, "expiry_window_ms", 10000),
@@ -133,7 +142,6 @@ def test_a_field_out_of_its_range_is_refused_by_name(name: str, value: Any) -> N
         (Connection(login=f"{ACCOUNT} "), "white space"),
         (Connection(login=SECRET), "64 bytes, not 32"),
         (Connection(port=443), "port and schema are not used"),
-        (Connection(port=0), "port and schema are not used"),
         (Connection(schema="https"), "port and schema are not used"),
         (Connection(host="https://test-api.pacifica.fi"), "host is only for environment custom"),
     ],
@@ -182,7 +190,7 @@ def test_an_unknown_extra_is_refused_with_the_known_ones(name: str) -> None:
 
 def test_no_secret_shows() -> None:
     """The settings print without the API config key, and hold no private key at all."""
-    shown = repr(settings(api_config_key="abcd1234_key"))
+    shown = repr(settings(pf_api_key="abcd1234_key"))
 
     assert "abcd1234" not in shown
     assert "private" not in shown

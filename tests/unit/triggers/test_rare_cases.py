@@ -115,7 +115,7 @@ def test_an_api_config_key_is_masked_and_sent(sandbox: Sandbox, monkeypatch: pyt
 
     monkeypatch.setattr("airflow.sdk.log.amask_secret", masking)
     connection = json.loads(sandbox.airflow_connection)
-    connection["extra"]["api_config_key"] = sandbox.api_config_key
+    connection["extra"]["pf_api_key"] = sandbox.api_config_key
     monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", json.dumps(connection))
     sandbox.control("POST", "/options", {"enforce_credits": True, "quota": 1})
     receipt = pay(sandbox)

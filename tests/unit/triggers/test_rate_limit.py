@@ -120,7 +120,7 @@ def test_one_address_shares_its_credits_and_one_api_key_another(
     given = json.loads(sandbox.airflow_connection)
     extras: dict[str, dict[str, Any]] = {
         "other": {"timeout_s": 7},
-        "keyed": {"api_config_key": sandbox.api_config_key},
+        "keyed": {"pf_api_key": sandbox.api_config_key},
     }
     for name, extra in extras.items():
         connection = {**given, "extra": {**given["extra"], **extra}}
