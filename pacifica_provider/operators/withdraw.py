@@ -87,7 +87,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
         the run. (templated)
     :param pacifica_conn_id: the connection, of type ``pacifica``.
     :param wait_for_settlement: wait until the withdrawal is on chain, and add ``transaction_id`` and
-        ``settled_at_ms`` to the receipt.
+        ``seen_settled_at_ms`` (when that was seen, Unix milliseconds) to the receipt.
     :param deferrable: wait in the triggerer, without a worker slot.
     :param poll_interval: seconds between looks while waiting.
     :param settlement_timeout: how long one try waits; then ``SettlementTimeout``, and a retry waits again without
@@ -160,6 +160,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
             return self._published(context, receipt)
         end_time = time.time() + self.settlement_timeout.total_seconds()
         if self.deferrable:
+            # It may wait for hours: whoever looks meanwhile sees what was accepted.
+            context["ti"].xcom_push(key="return_value", value=receipt)
             self._defer(receipt, end_time)
         return self._published(context, self._wait(receipt, end_time))
 
@@ -173,10 +175,13 @@ class WithdrawSpotAssetOperator(BaseOperator):
         """
         from pacifica_provider.triggers.events import settled_row
 
-        row = settled_row(event)
+        try:
+            row = settled_row(event)
+        except SettlementTimeout as error:
+            raise _timeout(str(error), receipt or {}) from None
         if receipt is None:  # dag.test() loses what was deferred with
             receipt = self.hook.recorded_receipt(context, self.withdrawal_ref, row["symbol"], row["batch_nonce"])
-        return self._published(context, _settled(receipt, row))
+        return self._published(context, self._settled(receipt, row))
 
     def on_kill(self) -> None:
         """Do nothing: a withdrawal cannot be recalled, and the next try settles what this one left."""
@@ -230,7 +235,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
     def _wait(self, receipt: dict[str, Any], end_time: float) -> dict[str, Any]:
         from pacifica_provider.api.amounts import parse_wire_amount
-        from pacifica_provider.triggers.events import row_json
+        from pacifica_provider.triggers.events import settled_json
         from pacifica_provider.withdrawals.settlement import Awaited, Expired, Settled, Waiting, timed_out
 
         awaited = Awaited(receipt["symbol"], receipt["batch_nonce"], parse_wire_amount(receipt["requested_amount"]))
@@ -239,21 +244,35 @@ class WithdrawSpotAssetOperator(BaseOperator):
         while True:
             seen = self.hook.look_for(awaited, waiting, fee)
             if isinstance(seen, Settled):
-                return _settled(receipt, row_json(seen.row))
+                return self._settled(receipt, settled_json(seen.row))
             if isinstance(seen, Waiting):
                 self.log.info("%s: %s", awaited, seen.last_seen)
                 waiting, seen = seen, timed_out(awaited, seen) if time.time() >= end_time else seen
             if isinstance(seen, Expired):
-                raise SettlementTimeout(
-                    seen.text,
-                    idempotency_key=receipt["idempotency_key"],
-                    symbol=receipt["symbol"],
-                    amount=receipt["requested_amount"],
-                    batch_nonces=(receipt["batch_nonce"],),
-                    submitted_at_ms=(receipt["submitted_at_ms"],),
-                )
+                raise _timeout(seen.text, receipt)
             time.sleep(max(0.0, min(self.poll_interval, end_time - time.time())))
 
+    def _settled(self, receipt: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+        """Say the end of it, and complete the receipt."""
+        seen_ms, submitted_ms = row["seen_settled_at_ms"], receipt["submitted_at_ms"]
+        self.log.info(
+            "%s %s settled: transaction %s, batch %s, seen on chain %.0f s after it was submitted",
+            receipt["requested_amount"],
+            receipt["symbol"],
+            row["transaction_id"],
+            receipt["batch_nonce"],
+            (seen_ms - submitted_ms) / 1000,
+        )
+        return {**receipt, "transaction_id": row["transaction_id"], "seen_settled_at_ms": seen_ms}
 
-def _settled(receipt: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**receipt, "transaction_id": row["transaction_id"], "settled_at_ms": row["created_at_ms"]}
+
+def _timeout(text: str, receipt: Mapping[str, Any]) -> SettlementTimeout:
+    """Return the error that the wait for this receipt is over."""
+    return SettlementTimeout(
+        text,
+        idempotency_key=receipt.get("idempotency_key"),
+        symbol=receipt.get("symbol"),
+        amount=receipt.get("requested_amount"),
+        batch_nonces=(receipt["batch_nonce"],) if receipt else (),
+        submitted_at_ms=(receipt["submitted_at_ms"],) if receipt else (),
+    )

@@ -99,14 +99,14 @@ class WithdrawalBatchSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; neither the network nor the exchange can fail it, only the grace of what is in neither list."""
-        from pacifica_provider.triggers.events import row_json
+        from pacifica_provider.triggers.events import settled_json
         from pacifica_provider.withdrawals.settlement import Expired, Settled, Waiting
 
         awaited = self._awaited()
         seen = self.hook.look_for(awaited, self._waiting or Waiting())
         if isinstance(seen, Settled):
             self.log.info("%s: settled in transaction %s", awaited, seen.row.transaction_id)
-            return PokeReturnValue(is_done=True, xcom_value=row_json(seen.row))
+            return PokeReturnValue(is_done=True, xcom_value=settled_json(seen.row))
         if isinstance(seen, Expired):
             raise SensorSettlementTimeout(seen.text)
         self.log.info("%s: %s", awaited, seen.last_seen)

@@ -1,12 +1,13 @@
 """
 The event that crosses the database from the triggerer to the worker; what is not understood raises.
 
-``{"status": "settled", "row": {...}}``, or ``{"status": "expired", "reason": "timeout", "text": "..."}`` with the
-reasons of ``withdrawals/settlement.py``.
+``{"status": "settled", "row": {...}}`` with the row of ``settled_json``, or
+``{"status": "expired", "reason": "timeout", "text": "..."}`` with the reasons of ``withdrawals/settlement.py``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,18 @@ def row_json(row: SettledWithdrawal) -> dict[str, Any]:
     }
 
 
+def settled_json(row: SettledWithdrawal) -> dict[str, Any]:
+    """
+    Return the row of a withdrawal that was just seen to be on chain, and when that was, Unix milliseconds.
+
+    Whether ``created_at_ms`` is the time of the request or of the settlement is not documented.
+    """
+    return {**row_json(row), "seen_settled_at_ms": time.time_ns() // 1_000_000}
+
+
 def settled_event(row: SettledWithdrawal) -> dict[str, Any]:
     """Return the event of a withdrawal that is on chain."""
-    return {"status": "settled", "row": row_json(row)}
+    return {"status": "settled", "row": settled_json(row)}
 
 
 def expired_event(expired: Expired) -> dict[str, Any]:

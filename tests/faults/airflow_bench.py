@@ -111,7 +111,7 @@ class TaskBench:
         task_context._withdrawn.clear()
         ids = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": self.task_id, "map_index": self.map_index}
         context = {
-            "ti": SimpleNamespace(**ids, try_number=self.try_number),
+            "ti": SimpleNamespace(**ids, try_number=self.try_number, xcom_push=lambda key, value: None),
             "dag_run": SimpleNamespace(
                 clear_number=self.clear_number,
                 run_after=datetime.fromtimestamp(self.run_after_ms / 1000, timezone.utc),

@@ -74,7 +74,8 @@ class Desk:
     """
     One task instance with its connection; change the fields between tries to make the tries differ.
 
-    The protocol's sleeping moves its clock and the sandbox's. ``outlets`` are the assets that the task names.
+    The protocol's sleeping moves its clock and the sandbox's. ``outlets`` are the assets that the task names,
+    ``pushed`` its XComs.
     """
 
     sandbox: Sandbox
@@ -91,6 +92,7 @@ class Desk:
     loop: object = None
     outlets: tuple[Asset, ...] = (WITHDRAWALS,)
     store: FakeAssetState = field(default_factory=FakeAssetState)
+    pushed: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = BenchClock(self.sandbox)
@@ -132,6 +134,7 @@ class Desk:
                 map_index=self.map_index,
                 try_number=self.try_number,
                 get_first_reschedule_date=lambda _: self.rescheduled_at,
+                xcom_push=lambda key, value: self.pushed.update({key: value}),
             ),
             "dag_run": SimpleNamespace(
                 clear_number=self.clear_number,

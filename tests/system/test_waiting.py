@@ -83,9 +83,12 @@ def test_two_hundred_deferred_tasks_outlive_their_triggerer_and_share_every_look
 
 
 def test_waiting_goes_on_where_the_socket_is_cut(stage: Stage) -> None:
-    """Cut, and refused from then on: polling alone finds that they are settled."""
+    """Cut, and refused from then on: polling alone finds it; what was accepted can be read all the while."""
     with stage.own_exchange() as payer:
         run = waiting(stage, payer, FEW)
+        accepted = [run.receipt(map_index=index) for index in range(FEW)]
+        assert {each["idempotency_key"] for each in accepted} == {each["idempotency_key"] for each in payer.debits()}
+        assert not any("transaction_id" in each for each in accepted)
         payer.exchange.control("POST", "/ws", {"action": "refuse"})
         payer.exchange.control("POST", "/ws", {"action": "cut"})
         before = reads(payer)

@@ -400,8 +400,9 @@ def test_the_receipt_goes_into_the_events_of_its_assets(desk: Desk) -> None:
 def test_the_event_of_a_task_that_waited_tells_the_transaction(desk: Desk) -> None:
     """What is published after the deferral is the receipt with its proof."""
     context: Any = {**desk.context(), "outlet_events": Events()}
-    row = {"symbol": "SOL", "batch_nonce": 7, "amount": "1", "transaction_id": "5x", "created_at_ms": 1716200000000}
-    done = operator().execute_complete(context, {"status": "settled", "row": row}, receipt={"batch_nonce": 7})
+    row = {"symbol": "SOL", "batch_nonce": 7, "transaction_id": "5x", "seen_settled_at_ms": 1716200000000}
+    receipt = {"symbol": "SOL", "batch_nonce": 7, "requested_amount": "1", "submitted_at_ms": 1716100000000}
+    done = operator().execute_complete(context, {"status": "settled", "row": row}, receipt=receipt)
 
     assert context["outlet_events"][WITHDRAWALS].extra == done
     assert done["transaction_id"] == "5x"

@@ -19,7 +19,14 @@ from pacifica_provider.withdrawals import settlement
 if TYPE_CHECKING:
     from tests.support.desk import Desk
 
-ROW = {"symbol": "SOL", "batch_nonce": 7, "amount": "0.999", "transaction_id": "5x", "created_at_ms": 1716200000000}
+ROW = {
+    "symbol": "SOL",
+    "batch_nonce": 7,
+    "amount": "0.999",
+    "transaction_id": "5x",
+    "created_at_ms": 1716200000000,
+    "seen_settled_at_ms": 1716200009000,
+}
 
 
 def operator(**changes: Any) -> WithdrawSpotAssetOperator:
@@ -51,7 +58,7 @@ def test_waiting_ends_with_the_transaction(desk: Desk, history_amount: str) -> N
     (debit,) = desk.debits()
 
     assert (receipt["transaction_id"], receipt["batch_nonce"]) == (debit["transaction_id"], debit["batch_nonce"])
-    assert receipt["settled_at_ms"] >= receipt["submitted_at_ms"]
+    assert receipt["seen_settled_at_ms"] >= receipt["submitted_at_ms"]
     assert receipt["requested_amount"] == "1"
 
 
@@ -148,6 +155,7 @@ def test_the_deferral_resumes_with_the_receipt(desk: Desk) -> None:
 
     assert task.method_name == "execute_complete"
     assert task.kwargs == {"receipt": recalled}
+    assert desk.pushed == {"return_value": recalled}
     assert timedelta(hours=2) < task.timeout <= timedelta(hours=2, minutes=2)
 
 
@@ -158,12 +166,15 @@ def test_a_task_that_does_not_wait_does_not_defer(desk: Desk) -> None:
     assert "transaction_id" not in receipt
 
 
-def test_the_event_and_the_receipt_finish_the_task(desk: Desk) -> None:
-    """The row's transaction and time join the receipt as it was."""
-    receipt = {"symbol": "SOL", "batch_nonce": 7, "requested_amount": "1"}
+def test_the_event_and_the_receipt_finish_the_task(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """The transaction, and when it was seen, join the receipt as it was; the log's last line says so."""
+    receipt = {"symbol": "SOL", "batch_nonce": 7, "requested_amount": "1", "submitted_at_ms": 1716199999000}
     done = operator().execute_complete(desk.context(), {"status": "settled", "row": ROW}, receipt=receipt)
 
-    assert done == {**receipt, "transaction_id": "5x", "settled_at_ms": 1716200000000}
+    assert done == {**receipt, "transaction_id": "5x", "seen_settled_at_ms": 1716200009000}
+    assert (
+        "1 SOL settled: transaction 5x, batch 7, seen on chain 10 s after" in capsys.readouterr().out
+    )
 
 
 def test_templates_that_changed_while_deferred_change_nothing(desk: Desk) -> None:
@@ -173,7 +184,7 @@ def test_templates_that_changed_while_deferred_change_nothing(desk: Desk) -> Non
     other = operator(symbol="BTC", amount="99", withdrawal_ref="other", pacifica_conn_id="nowhere")
     done = other.execute_complete(desk.context(), {"status": "settled", "row": ROW}, receipt=receipt)
 
-    assert done == {**receipt, "transaction_id": "5x", "settled_at_ms": 1716200000000}
+    assert done == {**receipt, "transaction_id": "5x", "seen_settled_at_ms": 1716200009000}
     assert len(desk.posts()) == 1
 
 
@@ -183,7 +194,7 @@ def test_a_lost_receipt_is_read_from_the_record(desk: Desk) -> None:
     row = {**ROW, "batch_nonce": receipt["batch_nonce"]}
     done = operator().execute_complete(desk.context(), {"status": "settled", "row": row})
 
-    assert done == {**receipt, "transaction_id": "5x", "settled_at_ms": 1716200000000}
+    assert done == {**receipt, "transaction_id": "5x", "seen_settled_at_ms": 1716200009000}
     with pytest.raises(Unresolved, match="Nothing was sent"):
         operator().execute_complete(desk.context(), {"status": "settled", "row": {**row, "batch_nonce": 10**9}})
 
@@ -191,10 +202,17 @@ def test_a_lost_receipt_is_read_from_the_record(desk: Desk) -> None:
 def test_a_timeout_of_the_trigger_is_no_failed_withdrawal(desk: Desk) -> None:
     """The task fails in a way that a retry waits on from (F78)."""
     event = {"status": "expired", "reason": "timeout", "text": "1 SOL in batch 7 WAS accepted; last seen: queued"}
-    with pytest.raises(SettlementTimeout, match="1 SOL in batch 7 WAS accepted; last seen: queued") as caught:
-        operator().execute_complete(desk.context(), event, receipt={})
+    receipt = deferred(desk).kwargs["receipt"]
+    errors = []
+    for given in (receipt, None):
+        with pytest.raises(SettlementTimeout, match="1 SOL in batch 7 WAS accepted; last seen: queued") as caught:
+            operator().execute_complete(desk.context(), event, receipt=given)
+        errors.append(caught.value)
 
-    assert not isinstance(caught.value, AirflowFailException)
+    assert not any(isinstance(error, AirflowFailException) for error in errors)
+    assert (errors[0].idempotency_key, errors[0].amount) == (receipt["idempotency_key"], "1")
+    assert errors[0].batch_nonces == (receipt["batch_nonce"],)
+    assert errors[1].batch_nonces == ()
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,9 @@ def test_a_settled_withdrawal_is_done_at_once(desk: Desk, mode: dict[str, Any], 
         "amount": "1" if shown == "gross" else "0.999",
         "transaction_id": debit["transaction_id"],
         "created_at_ms": row["created_at_ms"],
+        "seen_settled_at_ms": row["seen_settled_at_ms"],
     }
+    assert row["seen_settled_at_ms"] >= row["created_at_ms"]
 
 
 def test_poking_waits_until_it_is_on_chain(desk: Desk) -> None:

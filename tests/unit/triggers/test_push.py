@@ -73,8 +73,10 @@ def test_a_push_that_says_everything_settles_without_a_look(sandbox: Sandbox) ->
             "amount": "0.999",
             "transaction_id": debit["transaction_id"],
             "created_at_ms": events[0]["row"]["created_at_ms"],
+            "seen_settled_at_ms": seen_ms,
         }
-    ] * 2
+        for seen_ms in [event["row"]["seen_settled_at_ms"] for event in events]
+    ]
     assert (looks, requests(sandbox)["history"]) == (0, 0)
 
 
