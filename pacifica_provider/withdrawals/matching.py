@@ -152,7 +152,8 @@ def adoptable(
     # Another fee may have been taken from ours, and the row that fits be somebody else's.
     if _in_windows(record, record.unanswered, readings, {"possible"}, tolerance_ms=tolerance_ms):
         return None
-    if _settled_with_another_fee(record, readings, tolerance_ms=tolerance_ms):
+    since_ms = min((attempt.signed_ms for attempt in record.unanswered), default=0)
+    if _settled_with_another_fee(record, readings, since_ms - tolerance_ms):
         return None
     return rows[0] if attempt_of(rows[0], record.unanswered, tolerance_ms=tolerance_ms) else None
 
@@ -164,7 +165,7 @@ def refused_rows(
     Return the rows that requests which were refused may have come to all the same, delivered twice.
 
     These were made while the request could be accepted; or, until the refusal has been concluded, they are on chain,
-    have its amount and were listed later, as the history may show when a withdrawal settled.
+    have its amount, maybe less a changed fee, and were listed later, as the history may show when a withdrawal settled.
     """
     found = []
     for attempt in attempts:
@@ -178,6 +179,7 @@ def refused_rows(
                 for row in candidates(asked, readings, tolerance_ms=tolerance_ms)
                 if row.transaction_id and row.created_at_ms >= attempt.signed_ms - tolerance_ms
             ]
+            found += _settled_with_another_fee(asked, readings, attempt.signed_ms - tolerance_ms)
     return tuple(found)
 
 
@@ -196,17 +198,17 @@ def _in_windows(
     ]
 
 
-def _settled_with_another_fee(record: Record, readings: Sequence[Reading], *, tolerance_ms: int) -> bool:
-    """Say whether a row on chain may be ours, settled later as the history may show it, a changed fee taken from it."""
-    since_ms = min((attempt.signed_ms for attempt in record.unanswered), default=0) - tolerance_ms
-    return any(
-        _fit(record.order, row, reading.fee) == "possible"
+def _settled_with_another_fee(record: Record, readings: Sequence[Reading], since_ms: int) -> list[Row]:
+    """Return the rows on chain that may be ours, settled later as the history may show it, less a changed fee."""
+    return [
+        row
+        for reading in readings
+        for row in _rows(record.order.symbol, reading)
+        if _fit(record.order, row, reading.fee) == "possible"
         and row.transaction_id
         and row.created_at_ms >= since_ms
         and (reading.fee is None or difference(record.order.amount, row.amount) <= reading.fee * _FEE_CHANGE)
-        for reading in readings
-        for row in _rows(record.order.symbol, reading)
-    )
+    ]
 
 
 def attempt_of(row: Row, attempts: Iterable[Attempt], *, tolerance_ms: int) -> Attempt | None:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pacifica_provider.api.outcomes import Outcome
 from pacifica_provider.api.outcomes import Throttled as ThrottledOutcome
-from pacifica_provider.exceptions import ConfigurationError, PacificaError, Throttled, Unreachable
+from pacifica_provider.exceptions import ConfigurationError, PacificaError, ParameterMismatch, Throttled, Unreachable
 from pacifica_provider.withdrawals import failpoints
 from pacifica_provider.withdrawals.decisions import Decision, read_decision
 from pacifica_provider.withdrawals.ledger import (
@@ -263,6 +263,14 @@ class _Try:
         if paid:
             raise self._say.another_reference(paid)
 
+    def _check_other_references(self, written: Record) -> None:
+        """See that no other try has paid under another reference since this one began; else this one sends nothing."""
+        try:
+            self._refuse_another_reference(LedgerState.of(self._ledger, self._runtime.now_ms()))
+        except ParameterMismatch:
+            self._save(written.with_attempt(replace(written.attempts[-1], outcome="unsent")))
+            raise _OvertakenError from None
+
     def _read_decision(self) -> Decision | None:
         stored = self._ledger.get(self._decision)
         if stored is None:
@@ -436,6 +444,8 @@ class _Try:
             reference = self._asked.identity.withdrawal_ref
             if self._task is not None and reference not in self._references:
                 self._note_reference(self._task, reference)
+            if not fenced and set(self._references) - {reference}:
+                self._check_other_references(written)
 
     def _note_reference(self, entry: str, reference: str | None) -> None:
         """List the reference with the task instance; without a fence the list is read before and after."""

@@ -269,6 +269,19 @@ def test_until_a_refusal_is_concluded_a_row_that_settled_later_counts() -> None:
     assert counted == [True, False, False]
 
 
+@pytest.mark.parametrize(("fee", "amount", "counts"), [(FEE, "1.4", False), (FEE, "1.495", True), (None, "1.4", True)])
+def test_until_a_refusal_is_concluded_a_row_that_settled_later_counts_by_a_changed_fee(
+    fee: Decimal | None, amount: str, *, counts: bool
+) -> None:
+    """The refused request may have paid, delivered twice, and settled less another fee (F90, F93)."""
+    later = replace(reading(settled(7, T0 + 99_999, amount=amount)), fee=fee)
+    refused = replace(LOST, outcome="answered", status=422)
+    concluded = replace(refused, outcome="refused")
+
+    assert bool(refused_rows(RECORD, [refused], [later], tolerance_ms=SKEW)) == counts
+    assert not refused_rows(RECORD, [concluded], [later], tolerance_ms=SKEW)
+
+
 def test_nothing_is_adopted_beside_a_row_that_another_fee_would_make_ours() -> None:
     """The fee may have changed: then that row is ours, and the one that fits is somebody else's (F93)."""
     beside = settled(8, amount="1.4")
