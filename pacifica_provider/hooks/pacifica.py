@@ -291,7 +291,15 @@ class PacificaHook(BaseHook):
 
     @cached_property
     def _held(self) -> _Unshown:
-        return _Unshown(self.get_connection(self.pacifica_conn_id))
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+        try:
+            return _Unshown(self.get_connection(self.pacifica_conn_id))
+        except AirflowNotFoundException:
+            raise ConfigurationError(
+                f"Airflow knows no connection {self.pacifica_conn_id!r}: define it, or mend pacifica_conn_id. Nothing "
+                "was sent by this try."
+            ) from None
 
     @property
     def _connection(self) -> Connection:

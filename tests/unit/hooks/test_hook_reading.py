@@ -70,6 +70,16 @@ def test_a_client_of_the_hook_only_reads(desk: Desk) -> None:
 
 
 @READ
+def test_a_connection_that_is_not_defined_is_the_owner_s_to_mend(read: Callable[[PacificaHook], Any]) -> None:
+    """Airflow's own error would be retried for minutes, and says neither what to do nor that nothing was sent."""
+    with pytest.raises(ConfigurationError, match=r"knows no connection 'nowhere'.*Nothing was sent") as caught:
+        read(PacificaHook("nowhere"))
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert caught.value.__cause__ is None
+
+
+@READ
 def test_only_errors_that_may_pass_are_retried(desk: Desk, read: Callable[[PacificaHook], Any]) -> None:
     """What only the owner can mend fails the task at once; the rest is left to Airflow's retries (F79)."""
     desk.connect(extra={"environment": "nowhere"})
