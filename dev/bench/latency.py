@@ -62,7 +62,7 @@ def run() -> Part:
                 f"Settlement to event: n = {n['push']} with push, {n['poll']} polling only, {n['peer']} with {PEER}, "
                 f"settled one by one at random moments of {SETTLING_S:.0f} s, without a quota. Those that poll do it "
                 f"every {INTERVAL_S:.0f} s, which is what decides their figures; the default is 30 s. From the "
-                "exchange's settlement time to the moment the trigger yields, on one machine."
+                "request that settles to the moment the trigger yields, on one machine."
             ),
         ],
     )
@@ -83,9 +83,13 @@ def _one_by_one() -> dict[str, list[float]]:
             child.read()
         todo = [(first, nonce) for nonce in first["accounts"][0]["nonces"]]
         todo += [(second, nonce) for account in second["accounts"] for nonce in account["nonces"]]
-        _settle_at_random(todo)
-        counts = {"push": PUSHED, "poll": POLLED, "peer": POLLED}
-        return {name: [child.read()["late_ms"] for _ in range(counts[name])] for name, child in children.items()}
+        settled_ms = _settle_at_random(todo)
+        late: dict[str, list[float]] = {}
+        for name, ready, at, _ in kinds:
+            nonces = ready["accounts"][at]["nonces"]
+            heard = [children[name].read() for _ in nonces]
+            late[name] = [each["heard_ms"] - settled_ms[ready["base_url"], nonces[each["number"]]] for each in heard]
+        return late
 
 
 def _together() -> list[float]:
@@ -95,8 +99,8 @@ def _together() -> list[float]:
         ready = {**exchange.read(), "identified": False}
         child = stack.enter_context(_child(ready, 0, "ours"))
         child.read()
-        _settle(ready, ready["accounts"][0]["nonces"][0])
-        return [child.read()["late_ms"] for _ in range(TOGETHER)]
+        settled_ms = _settle(ready, ready["accounts"][0]["nonces"][0])
+        return [child.read()["heard_ms"] - settled_ms for _ in range(TOGETHER)]
 
 
 def _child(ready: dict[str, Any], at: int, kind: str) -> Child:
@@ -104,16 +108,21 @@ def _child(ready: dict[str, Any], at: int, kind: str) -> Child:
     return Child(CHILD, {"exchange": exchange, "account": ready["accounts"][at], "kind": kind, "interval": INTERVAL_S})
 
 
-def _settle_at_random(todo: list[tuple[dict[str, Any], int]]) -> None:
+def _settle_at_random(todo: list[tuple[dict[str, Any], int]]) -> dict[tuple[str, int], float]:
+    """Settle all, and return when each batch of each exchange was, Unix ms."""
     dice = random.Random(SEED)  # noqa: S311 - the same moments in every run, nothing secret
     moments = sorted(dice.uniform(0, SETTLING_S) for _ in todo)
     dice.shuffle(todo)
     begun = time.monotonic()
+    settled_ms = {}
     for moment, (ready, nonce) in zip(moments, todo, strict=True):
         time.sleep(max(0.0, begun + moment - time.monotonic()))
-        _settle(ready, nonce)
+        settled_ms[ready["base_url"], nonce] = _settle(ready, nonce)
+    return settled_ms
 
 
-def _settle(ready: dict[str, Any], nonce: int) -> None:
+def _settle(ready: dict[str, Any], nonce: int) -> float:
+    settled_ms = time.time_ns() / 1e6
     wish = {"symbol": SYMBOL, "batch_nonce": nonce}
     httpx.post(f"{ready['control_url']}/settle", json=wish, trust_env=False).raise_for_status()
+    return settled_ms

@@ -30,9 +30,10 @@ async def _listen(parent: Parent, wish: dict[str, Any]) -> None:
     triggers.load(wish["exchange"], wish["account"])
 
     def heard(number: int, event: TriggerEvent) -> None:
-        # The exchange is on this machine and its history shows when it settled: one clock, to the millisecond.
-        settled_ms = event.payload["row"]["created_at_ms"]
-        parent.say({"number": number, "late_ms": time.time_ns() / 1e6 - settled_ms})
+        if event.payload["status"] != "settled":
+            raise RuntimeError(f"trigger {number} says {event}")
+        # Who settles is on this machine: one clock, to the millisecond.
+        parent.say({"number": number, "heard_ms": time.time_ns() / 1e6})
 
     spread_s = 0.0 if wish["kind"] == "ours" else wish["interval"]
     tasks = triggers.start(triggers.maker(wish), len(wish["account"]["nonces"]), heard, spread_s)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from pacifica_provider.api.signing import Signer
-    from pacifica_provider.api.transports import HttpxTransport, Transport
+    from pacifica_provider.api.transports import AsyncTransport, Transport
 
 OPERATION_TYPE = "withdraw_spot_asset"
 _PAGE_ROWS = 100
@@ -255,7 +255,7 @@ class PacificaClient:
             return done.value  # type: ignore[no-any-return]  # the type of a generator's return is lost here
 
 
-async def run_async(steps: Steps[T], transport: HttpxTransport) -> T:
+async def run_async(steps: Steps[T], transport: AsyncTransport) -> T:
     """Drive an endpoint of ``Endpoints`` with the triggerer's transport."""
     try:
         request = next(steps)

@@ -41,6 +41,14 @@ class HttpRequest:
     body: bytes | None = field(default=None, repr=False)
 
 
+class AsyncTransport(Protocol):
+    """The same in an event loop."""
+
+    async def __call__(self, request: HttpRequest, /) -> Answer | TransportFailure:
+        """Send once; the network raises nothing."""
+        ...
+
+
 class Transport(Protocol):
     """Sends one request and returns the whole answer, or why there is none."""
 

@@ -82,8 +82,6 @@ async def _fields(conn_id: str) -> _Fields:
 
     connection = await _asking(conn_id, lambda: get_async_connection(conn_id))
     extra: Any = await get_async_extra_dejson(connection)  # a dict by its annotation, whatever was typed by the form
-    if isinstance(extra, dict) and extra.get("pf_api_key"):
-        await _mask(extra["pf_api_key"])
     return _Fields(connection.login, connection.host, connection.port, connection.schema, extra)
 
 
@@ -101,11 +99,3 @@ async def _asking(conn_id: str, ask: Callable[[], Awaitable[Any]]) -> Any:
     raise ConfigurationError(
         f"it could not be read ({problem}). Is it defined, and may the triggerer read it? Nothing was sent."
     )
-
-
-async def _mask(secret: str) -> None:
-    try:
-        from airflow.sdk.log import amask_secret
-    except ImportError:  # before Airflow 3.3.2; the whole extra is masked, and nothing here logs a header
-        return
-    await amask_secret(secret)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -97,7 +98,7 @@ class RateLimiter:
         return max(0.0, min(ready_at, self._noted_at + WINDOW_S) - now)
 
 
-class MeteredTransport(HttpxTransport):
+class MeteredTransport:
     """
     Sends what a limiter lets through, and fetches a later page of a list again if it fails.
 
@@ -106,11 +107,10 @@ class MeteredTransport(HttpxTransport):
     :param with_key: whether an API config key is sent; heavy requests then cost less.
     """
 
-    def __init__(self, limiter: RateLimiter, *, timeout_s: float, with_key: bool) -> None:
-        super().__init__(timeout_s=timeout_s)
+    def __init__(self, client: HttpxTransport, limiter: RateLimiter, *, with_key: bool) -> None:
         self.limiter = limiter
-        self.users = 0
         self.heavy_cost = _HEAVY_COST_WITH_KEY if with_key else _HEAVY_COST
+        self._client = client
 
     async def __call__(self, request: HttpRequest, /) -> Answer | TransportFailure:
         """Send a GET when the credits allow it, and return the whole answer or the failure."""
@@ -120,7 +120,7 @@ class MeteredTransport(HttpxTransport):
             await self.limiter.spend(cost)
             result: Answer | TransportFailure | None = None
             try:
-                result = await super().__call__(request)
+                result = await self._client(request)
             finally:
                 self.limiter.note(cost, result.credits if isinstance(result, Answer) else None)
             tries -= 1
@@ -129,36 +129,35 @@ class MeteredTransport(HttpxTransport):
             await asyncio.sleep(_pause_s(result) * random.uniform(1, 1.5))  # noqa: S311 - jitter, not a secret
 
 
-class _Pools:
-    """What one event loop shares; a limiter lives as long as a transport that spends by it."""
+class _Shared:
+    """What one event loop shares: HTTP clients by address and deadline, limiters by whose credits they spend."""
 
     def __init__(self) -> None:
+        self.clients: dict[tuple[str, float], HttpxTransport] = {}
+        self.users: Counter[tuple[str, float]] = Counter()
+        # One lives as long as somebody spends by it.
         self.limiters: WeakValueDictionary[tuple[str, str | None], RateLimiter] = WeakValueDictionary()
-        self.transports: dict[tuple[str, str | None, float], MeteredTransport] = {}
 
 
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
 
 
 @asynccontextmanager
 async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[MeteredTransport]:
-    """Lend the transport of everybody in this event loop who spends the same credits; the last one closes it."""
-    pools = _pools.setdefault(asyncio.get_running_loop(), _Pools())
-    who, with_key = (settings.base_url, settings.api_config_key), settings.api_config_key is not None
-    key = (*who, settings.timeout_s)
-    transport = pools.transports.get(key)
-    if transport is None:
-        limiter = pools.limiters.setdefault(who, RateLimiter(_QUOTA_WITH_KEY if with_key else _QUOTA))
-        transport = MeteredTransport(limiter, timeout_s=settings.timeout_s, with_key=with_key)
-        pools.transports[key] = transport
-    transport.users += 1
+    """Lend what everybody in this event loop sends with who spends the same credits; the last one closes it."""
+    shared, with_key = _shared.setdefault(asyncio.get_running_loop(), _Shared()), bool(settings.api_config_key)
+    where = settings.base_url, settings.timeout_s
+    if where not in shared.clients:  # a client loads its certificates, which takes 30 ms and a megabyte
+        shared.clients[where] = HttpxTransport(timeout_s=settings.timeout_s)
+    whose = settings.base_url, settings.api_config_key
+    limiter = shared.limiters.setdefault(whose, RateLimiter(_QUOTA_WITH_KEY if with_key else _QUOTA))
+    shared.users[where] += 1
     try:
-        yield transport
+        yield MeteredTransport(shared.clients[where], limiter, with_key=with_key)
     finally:
-        transport.users -= 1
-        if not transport.users:
-            del pools.transports[key]
-            await transport.aclose()
+        shared.users[where] -= 1
+        if not shared.users[where]:
+            await shared.clients.pop(where).aclose()
 
 
 def _passing(result: Answer | TransportFailure) -> bool:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pacifica_provider.api.client import Listing
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
-    from pacifica_provider.api.transports import HttpxTransport
+    from pacifica_provider.api.transports import AsyncTransport
     from pacifica_provider.hooks.settings import ConnectionSettings
     from pacifica_provider.triggers.poll import Batch, Case, Pending
     from pacifica_provider.triggers.rate_limit import MeteredTransport, RateLimiter
@@ -320,7 +320,7 @@ class Watcher:
 
 
 async def read_pending(
-    endpoints: Endpoints, transport: HttpxTransport, read: Callable[[Listing[PendingWithdrawal]], T]
+    endpoints: Endpoints, transport: AsyncTransport, read: Callable[[Listing[PendingWithdrawal]], T]
 ) -> T:
     """
     Read the pending list and make of it what ``read`` does, a long one in a thread: 10,000 rows take half a second.

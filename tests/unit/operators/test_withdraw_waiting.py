@@ -172,9 +172,7 @@ def test_the_event_and_the_receipt_finish_the_task(desk: Desk, capsys: pytest.Ca
     done = operator().execute_complete(desk.context(), {"status": "settled", "row": ROW}, receipt=receipt)
 
     assert done == {**receipt, "transaction_id": "5x", "seen_settled_at_ms": 1716200009000}
-    assert (
-        "1 SOL settled: transaction 5x, batch 7, seen on chain 10 s after" in capsys.readouterr().out
-    )
+    assert "1 SOL settled: transaction 5x, batch 7, seen on chain 10 s after" in capsys.readouterr().out
 
 
 def test_templates_that_changed_while_deferred_change_nothing(desk: Desk) -> None:

@@ -116,7 +116,7 @@ def test_the_quota_that_an_answer_tells_counts_at_once(monkeypatch: pytest.Monke
 def test_one_address_shares_its_credits_and_one_api_key_another(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the accounts and their time limits; the last who leaves closes the connections."""
+    """Whatever the accounts and their time limits; all use one client, which the last who leaves closes."""
     given = json.loads(sandbox.airflow_connection)
     extras: dict[str, dict[str, Any]] = {
         "other": {"timeout_s": 7},
@@ -130,8 +130,12 @@ def test_one_address_shares_its_credits_and_one_api_key_another(
         one, other, keyed = [await settings_of(name) for name in ("pacifica_default", "other", "keyed")]
         async with shared_transport(one) as first, shared_transport(one) as again:
             async with shared_transport(other) as patient, shared_transport(keyed) as identified:
-                told = first is again, patient.limiter is first.limiter, identified.limiter is first.limiter
-            client = first._client
+                told = (
+                    first._client is again._client is identified._client,
+                    again.limiter is patient.limiter is first.limiter,
+                    identified.limiter is first.limiter,
+                )
+            client = first._client._client
         return (*told, client.is_closed)
 
     assert asyncio.run(lend()) == (True, True, False, True)
