@@ -211,41 +211,45 @@ class Watcher:
         self._schedule.started(time.monotonic())
         self._ticket = None
         overdue, self._overdue = self._overdue, []
-        cases, began = list(self._cases), time.monotonic()
+        cases = list(self._cases)
         try:
-            await self._read_lists(cases, transport)
+            await self._read_lists(cases, transport, last=bool(overdue))
         except (Retryable, ConfigurationError) as error:
             self._failed(error, cases)
         else:
             self._schedule.succeeded()
-            for case in cases:
-                case.looked_at = began
         for case, future in overdue:
             if not future.done():
                 future.set_result(expired_event(timed_out(case.awaited, case.waiting)))
 
-    async def _read_lists(self, cases: Sequence[Case], transport: MeteredTransport) -> None:
+    async def _read_lists(self, cases: Sequence[Case], transport: MeteredTransport, *, last: bool) -> None:
         """
         Read the pending list, and the history if somebody's withdrawal has left it.
 
+        :param last: whether for somebody this is the last poll.
         :raises Retryable: if a list could not be read; nobody has been judged by it.
         :raises ConfigurationError: if the exchange refuses to show it.
         """
+        began = time.monotonic()
         pending = await read_pending(self._endpoints, transport, _filed)
         gone = []
         for number, case in enumerate(cases, 1):
-            if not is_queued(case, pending):
+            if is_queued(case, pending):
+                case.looked_at = began
+            else:
                 gone.append(case)
             if number % BREATH == 0:
                 await asyncio.sleep(0)
-        begun = time.monotonic()
         if not gone:
             self._schedule.unseen(None)
             return
+        begun = time.monotonic()
         new = any(case.waiting.missing_since_ms is None for case in gone)
-        if not new and not self._schedule.history_due(begun, self._interval):
+        if not (new or last or self._schedule.history_due(begun, self._interval)):
             return
         await self._search(Search(gone), history_since_ms(gone, SLACK_MS), transport)
+        for case in gone:
+            case.looked_at = began
         now = self._schedule.last_history = time.monotonic()
         since_ms = [case.waiting.missing_since_ms for case in gone if case in self._cases]
         youngest_ms = max((each for each in since_ms if each is not None), default=None)

@@ -10,7 +10,7 @@ import pytest
 from pacifica_provider.exceptions import SettlementTimeout
 from pacifica_provider.triggers.events import settled_row
 from pacifica_provider.withdrawals import settlement
-from tests.unit.triggers.bench import connected, event_of, options, pay, settle, start, trigger
+from tests.unit.triggers.bench import connected, event_of, options, pay, requests, settle, start, trigger
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -106,3 +106,17 @@ def test_a_last_look_is_owed_to_whoever_comes_after_its_end(sandbox: Sandbox) ->
         return str(event["status"])
 
     assert asyncio.run(wait()) == "settled"
+
+
+@pytest.mark.usefixtures("no_push")
+def test_the_last_look_reads_the_history_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that has been between the lists for long is looked for seldom, but once more when the time is up."""
+    monkeypatch.setattr("pacifica_provider.triggers.schedule.HISTORY_SHARE", 1e6)
+    receipt = pay(sandbox)
+    options(sandbox, settle_gap_s=0.5)
+    settle(sandbox)
+
+    event = asyncio.run(event_of(trigger(receipt, lasts_s=1.5, poll_interval=0.1)))
+
+    assert event["status"] == "settled"
+    assert requests(sandbox)["history"] == 2
