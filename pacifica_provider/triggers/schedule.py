@@ -13,6 +13,7 @@ from pacifica_provider.exceptions import ConfigurationError, Throttled
 
 if TYPE_CHECKING:
     from pacifica_provider.exceptions import PacificaError
+    from pacifica_provider.triggers.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class PollSchedule:
         self._idle_at = self._urgent_at = float("inf")
         self._follow_ups: deque[float] = deque()
         self._unseen_wait: float | None = None
+        self._ticket: float | None = None
 
     def want(self, at: float, *, urgent: bool = False) -> None:
         """Ask for a poll at this time, if none is due earlier."""
@@ -81,7 +83,7 @@ class PollSchedule:
 
     def started(self, now: float) -> None:
         """Note that a poll begins."""
-        self.last_poll = now
+        self.last_poll, self._ticket = now, None
         self._idle_at = self._urgent_at = float("inf")
         while self._follow_ups and self._follow_ups[0] <= now:
             self._follow_ups.popleft()
@@ -127,6 +129,21 @@ class PollSchedule:
         """Say whether the history is to be read again for somebody who was already missed in it."""
         # A tenth early, or a poll that is due a moment before would wait for another round.
         return self.following or now - self.last_history >= 0.9 * max(interval, self._unseen_wait or 0.0)
+
+    def due(self, interval: float, limiter: RateLimiter, cost: float, *, push: bool) -> float:
+        """
+        Return when the next poll is due; an idle one takes its turn among all who spend the same credits.
+
+        :param interval: the shortest that anybody asked for.
+        :param cost: an idle poll's, in credits.
+        :param push: whether the socket is healthy.
+        """
+        idle = self.idle_at(interval, push=push)
+        if idle <= time.monotonic():
+            if self._ticket is None:
+                self._ticket = limiter.ticket(cost)
+            idle = limiter.ready_at(self._ticket)
+        return min(self.urgent_at(interval), idle)
 
     def urgent_at(self, interval: float) -> float:
         """Return when a poll is due because something has happened: a push, an end, a batch between the lists."""

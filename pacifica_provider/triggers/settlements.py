@@ -77,7 +77,7 @@ async def news(conn_id: str, poll_interval: float) -> AsyncIterator[News]:
                         yield News(
                             settings.account, settings.environment, settings.base_url, stream.rows, stream.floor_ms
                         )
-                    await sleep_until(min(stream.due, time.monotonic() + poll_interval), wake)
+                    await sleep_until(min(stream.due(), time.monotonic() + poll_interval), wake)
         except ConfigurationError:
             continue  # refused for minutes, and logged: the connection may have been corrected
         finally:
@@ -111,21 +111,14 @@ class _Stream:
         self._endpoints = Endpoints(settings.base_url, settings.account, api_config_key=settings.api_config_key)
         self._schedule = PollSchedule(settings.account, PUSH_INTERVAL_S)
         self._schedule.want(time.monotonic())
-        self._ticket: float | None = None
         self._read_all_at = float("-inf")
         # What was pushed and is not in the history yet, None for a batch that was not named; and since when.
         self._pushed: dict[Batch | None, float] = {}
 
-    @property
     def due(self) -> float:
-        """When the next poll is due."""
-        idle = self._schedule.idle_at(self._interval, push=self._push.healthy)
-        if idle <= time.monotonic():
-            limiter = self._transport.limiter
-            if self._ticket is None:
-                self._ticket = limiter.ticket(LIGHT_COST + self._transport.heavy_cost)
-            idle = limiter.ready_at(self._ticket)
-        return min(self._schedule.urgent_at(self._interval), idle)
+        """Return when the next poll is due."""
+        cost = LIGHT_COST + self._transport.heavy_cost
+        return self._schedule.due(self._interval, self._transport.limiter, cost, push=self._push.healthy)
 
     async def poll_if_due(self) -> None:
         """
@@ -140,10 +133,9 @@ class _Stream:
             self._schedule.pushed(now)
         if gap:
             self._schedule.want(now)
-        if self.due > time.monotonic():
+        if self.due() > time.monotonic():
             return
         self._schedule.started(now)
-        self._ticket = None
         try:
             await self._read_lists()
         except (Retryable, ConfigurationError) as error:

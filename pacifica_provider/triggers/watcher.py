@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.transports import AsyncTransport
     from pacifica_provider.hooks.settings import ConnectionSettings
     from pacifica_provider.triggers.poll import Batch, Case, Pending
-    from pacifica_provider.triggers.rate_limit import MeteredTransport, RateLimiter
+    from pacifica_provider.triggers.rate_limit import MeteredTransport
     from pacifica_provider.withdrawals.settlement import Awaited
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,6 @@ class Watcher:
         self._hinted: set[Batch | None] = set()
         self._overdue: list[tuple[Case, asyncio.Future[dict[str, Any] | None]]] = []
         self._schedule = PollSchedule(settings.account, PUSH_INTERVAL_S)
-        self._ticket: float | None = None
         self._wake = asyncio.Event()
         self._push = subscribe(settings.ws_url, settings.account, self._wake)
         # In a context of its own: what it logs belongs to no single task, least of all to the one that came first.
@@ -156,7 +155,10 @@ class Watcher:
                     if poll is not None and poll.done():
                         poll.result()
                         poll = None
-                    due = self._due(transport.limiter) if poll is None else float("inf")
+                    due = float("inf")
+                    if poll is None:
+                        healthy = self._push.healthy
+                        due = self._schedule.due(self._interval, transport.limiter, LIGHT_COST, push=healthy)
                     if due <= time.monotonic():
                         poll, due = self._loop.create_task(self._poll(transport)), float("inf")
                         poll.add_done_callback(lambda _: self._wake.set())
@@ -166,15 +168,6 @@ class Watcher:
                 if poll is not None:
                     poll.cancel()
                     await asyncio.wait([poll])
-
-    def _due(self, limiter: RateLimiter) -> float:
-        """Return when the next poll is due; one that nothing has called for waits for its turn among all accounts."""
-        idle = self._schedule.idle_at(self._interval, push=self._push.healthy)
-        if idle <= time.monotonic():
-            if self._ticket is None:
-                self._ticket = limiter.ticket(LIGHT_COST)
-            idle = limiter.ready_at(self._ticket)
-        return min(self._schedule.urgent_at(self._interval), idle)
 
     def _hear(self) -> None:
         """Take in what was pushed: it settles, or it calls for a poll."""
@@ -209,7 +202,6 @@ class Watcher:
     async def _poll(self, transport: MeteredTransport) -> None:
         """Poll once, and tell those whose time is up what was last seen, whatever came of it."""
         self._schedule.started(time.monotonic())
-        self._ticket = None
         overdue, self._overdue = self._overdue, []
         cases = list(self._cases)
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pacifica_provider.exceptions import ConfigurationError, Throttled, Unreachable
-from pacifica_provider.triggers import schedule
+from pacifica_provider.triggers import rate_limit, schedule
+from pacifica_provider.triggers.rate_limit import RateLimiter
 from pacifica_provider.triggers.schedule import PollSchedule
 
 if TYPE_CHECKING:
@@ -124,3 +126,20 @@ def test_trouble_is_logged_when_it_changes(caplog: pytest.LogCaptureFixture) -> 
 
     assert read_again == [False, False, False, False, False, False, True]
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 4 + ["INFO"]
+
+
+def test_an_idle_poll_takes_its_turn_and_an_urgent_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a thousand others it waits for minutes, keeps its place, and gives it up when it has polled."""
+    monkeypatch.setattr(rate_limit, "IDLE_SHARE", 0.37)
+    limiter = RateLimiter(100)
+    for _ in range(1000):
+        limiter.ticket(1)
+    made, now = polled(0), time.monotonic()
+    turns = [made.due(30, limiter, 1, push=True) - now for _ in range(2)]
+    made.want(0, urgent=True)
+    urgent = made.due(30, limiter, 1, push=True)
+    made.started(0)
+
+    assert turns == [pytest.approx(988 / 37 * 60, abs=1)] * 2
+    assert urgent <= now
+    assert made.due(30, limiter, 1, push=True) - now > turns[0] + 1
