@@ -180,7 +180,6 @@ def _part(crews: list[_Crew], peers: dict[int, _Found]) -> Part:
 def _figures(crew: _Crew, peer: _Found | None) -> list[Figure]:
     found, n = crew.found, len(crew.found.late_ms)
     where = f"{crew.count:,} x {EACH} waiting, {'a key each' if crew.with_key else 'no key'}"
-    note = "" if peer else "not measured"
     rows: list[tuple[str, str, float, float | None, int]] = [
         ("idle", "WebSockets", found.sockets, None, 1),
         ("idle", "requests a minute", found.requests, peer.requests if peer else None, 1),
@@ -196,7 +195,9 @@ def _figures(crew: _Crew, peer: _Found | None) -> list[Figure]:
         ("from start to end", "answers 429", found.refused, None, 1),
     ]
     return [
-        Figure(f"accounts, {where}, {what}", unit, ours, PEER, theirs, samples, "" if what != "idle" else note)
+        Figure(
+            f"accounts, {where}, {what}", unit, ours, PEER, theirs, samples, "not measured" if theirs is None else ""
+        )
         for what, unit, ours, theirs, samples in rows
     ]
 
