@@ -7,6 +7,7 @@ Withdrawals and rows are filed by order, so that ten thousand are judged in one 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ Batch = tuple[str, int]
 # Symbol, nonce and amount; None for the amount means every row of the batch.
 Key = tuple[str, int, "Decimal | None"]
 Pending = dict[Key, list["PendingWithdrawal"]]
+_Order = tuple["Awaited", "Decimal | None"]
 
 
 class Case:
@@ -46,9 +48,10 @@ class Case:
     :param since_ms: a time before which it was not made, Unix milliseconds, where one is known; bounds the history.
     """
 
-    __slots__ = ("awaited", "equal_rows", "fee", "looked_at", "since_ms", "waiting", "waits")
+    __slots__ = ("awaited", "equal_rows", "fee", "looked_at", "order", "since_ms", "waiting", "waits")
 
     def __init__(self, awaited: Awaited, fee: Decimal | None, since_ms: int | None) -> None:
+        self.order = awaited, fee
         self.awaited = awaited
         self.fee = fee
         self.since_ms = since_ms
@@ -70,43 +73,36 @@ class Cases:
     """The withdrawals that one watcher waits for; every question is cheap at ten thousand."""
 
     def __init__(self) -> None:
-        self._cases: dict[Awaited, dict[Decimal | None, Case]] = {}
+        self._cases: dict[_Order, Case] = {}
         self._batches: Counter[Batch] = Counter()
 
     def __len__(self) -> int:
-        return self._batches.total()
+        return len(self._cases)
 
     def __iter__(self) -> Iterator[Case]:
-        return iter([case for equal in self._cases.values() for case in equal.values()])
+        return iter(list(self._cases.values()))
 
     def __contains__(self, case: Case) -> bool:
-        return case in self._cases.get(case.awaited, {}).values()
+        return self._cases.get(case.order) is case
 
     def join(self, awaited: Awaited, fee: Decimal | None, since_ms: int | None) -> Case:
         """Return the case of this withdrawal, a new one if there is none; another fee is another withdrawal."""
-        equal = self._cases.setdefault(awaited, {})
-        if fee not in equal:
-            equal[fee] = case = Case(awaited, fee, since_ms)
+        case = self._cases.get((awaited, fee))
+        if case is None:
+            case = Case(awaited, fee, since_ms)
+            self._cases[case.order] = case
             self._batches[case.batch] += 1
-        case = equal[fee]
         if case.since_ms is not None and since_ms is not None:
             case.since_ms = min(case.since_ms, since_ms)
         return case
 
     def leave(self, case: Case) -> None:
         """Let one go, if it is here."""
-        equal = self._cases.get(case.awaited, {})
-        for fee, each in equal.items():
-            if each is case:
-                del equal[fee]
-                break
-        else:
-            return
-        if not equal:
-            del self._cases[case.awaited]
-        self._batches[case.batch] -= 1
-        if not self._batches[case.batch]:
-            del self._batches[case.batch]
+        if case in self:
+            del self._cases[case.order]
+            self._batches[case.batch] -= 1
+            if not self._batches[case.batch]:
+                del self._batches[case.batch]
 
     def awaits(self, batch: Batch) -> bool:
         """Say whether somebody waits for this batch."""
@@ -121,14 +117,16 @@ class Cases:
         """
         if push is None:
             return [], batch is None or self.awaits(batch)
-        any_amount = replace(push.awaited, amount=None)
-        cases = [case for awaited in (push.awaited, any_amount) for case in self._cases.get(awaited, {}).values()]
+        orders = itertools.product((push.awaited, replace(push.awaited, amount=None)), (push.fee_amount, None))
+        cases = [case for order in orders if (case := self._cases.get(order)) is not None]
         proofs = [
             (case, confirmed(case.awaited, push, fee=case.fee, rivals=_rivals(case), since_ms=case.since_ms))
             for case in cases
         ]
         settled = [(case, proof) for case, proof in proofs if proof is not None]
-        return settled, len(settled) < len(cases)
+        # Somebody waits for this batch: by another fee, or another amount of it is on its way.
+        unexplained = not settled and self.awaits((push.symbol, push.batch_nonce))
+        return settled, unexplained or len(settled) < len(cases)
 
 
 def _rivals(case: Case) -> int:

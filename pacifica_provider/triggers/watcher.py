@@ -53,6 +53,8 @@ SLACK_MS = 10 * 60_000
 BREATH = 1000
 _LONG_BYTES = 64 * 1024
 _Key = tuple[str, str, str | None]
+# No event: the time is up.
+_TIME_UP: dict[str, Any] = {}
 T = TypeVar("T")
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, Watcher]] = WeakKeyDictionary()
@@ -78,7 +80,7 @@ class Watcher:
         self._fees: dict[str, tuple[float, Decimal | None]] = {}
         # Batches that a push named without proving anything, None for any; and those whose time is up.
         self._hinted: set[Batch | None] = set()
-        self._overdue: list[tuple[Case, asyncio.Future[dict[str, Any] | None]]] = []
+        self._overdue: list[asyncio.Future[dict[str, Any] | None]] = []
         self._schedule = PollSchedule(settings.account, PUSH_INTERVAL_S)
         self._wake = asyncio.Event()
         self._push = subscribe(settings.ws_url, settings.account, self._wake)
@@ -107,28 +109,39 @@ class Watcher:
         :return: the trigger's event, or ``None`` if the connection is to be read again.
         """
         case = self._cases.join(awaited, fee, since_ms)
-        future: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
-        case.waits[future] = None
         self._intervals[interval] += 1
         self._schedule.joined(time.monotonic(), interval)
         self._wake.set()
         try:
             # By the wall clock: the end was set by another process, maybe on another host.
-            while (left_s := end_time - time.time()) > 0 and not future.done():
-                await asyncio.wait([future], timeout=min(left_s, _CLOCK_CHECK_S))
+            while (left_s := end_time - time.time()) > 0:
+                if (event := await self._event(case, min(left_s, _CLOCK_CHECK_S))) is not _TIME_UP:
+                    return event
             now = time.monotonic()
-            if not future.done() and now - case.looked_at > interval and now >= self._schedule.blocked_until:
-                self._overdue.append((case, future))
+            if now - case.looked_at > interval and now >= self._schedule.blocked_until:
                 self.look_now()
-                await asyncio.wait([future], timeout=LAST_LOOK_S)
-            return future.result() if future.done() else expired_event(timed_out(awaited, case.waiting))
+                if (event := await self._event(case, LAST_LOOK_S, last=True)) is not _TIME_UP:
+                    return event
+            return expired_event(timed_out(awaited, case.waiting))
         finally:
-            del case.waits[future]
             if not case.waits:
                 self._cases.leave(case)
             self._intervals[interval] -= 1
             self._intervals += Counter()  # drops what nobody asks for any more
             self._end_if_unused()
+
+    async def _event(self, case: Case, within_s: float, *, last: bool = False) -> dict[str, Any] | None:
+        """Return what the wait comes to, ``_TIME_UP`` if that is nothing within this time or by a last poll."""
+        future: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
+        case.waits[future] = None
+        if last:
+            self._overdue.append(future)
+        timer = self._loop.call_later(within_s, _wake, future, _TIME_UP)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            del case.waits[future]
 
     def look_now(self) -> None:
         """Poll, unless a failure forbids it."""
@@ -196,11 +209,10 @@ class Watcher:
         if seen is not None:
             event = settled_event(seen.row) if isinstance(seen, Settled) else expired_event(seen)
         for future in case.waits:
-            if not future.done():
-                future.set_result(event)
+            _wake(future, event)
 
     async def _poll(self, transport: MeteredTransport) -> None:
-        """Poll once, and tell those whose time is up what was last seen, whatever came of it."""
+        """Poll once, and wake those whose time is up, whatever came of it."""
         self._schedule.started(time.monotonic())
         overdue, self._overdue = self._overdue, []
         cases = list(self._cases)
@@ -210,9 +222,8 @@ class Watcher:
             self._failed(error, cases)
         else:
             self._schedule.succeeded()
-        for case, future in overdue:
-            if not future.done():
-                future.set_result(expired_event(timed_out(case.awaited, case.waiting)))
+        for future in overdue:
+            _wake(future, _TIME_UP)
 
     async def _read_lists(self, cases: Sequence[Case], transport: MeteredTransport, *, last: bool) -> None:
         """
@@ -336,6 +347,11 @@ async def read_pending(
 
     long = isinstance(answer, Answer) and len(answer.body) > _LONG_BYTES
     return await asyncio.to_thread(parsed) if long else parsed()
+
+
+def _wake(future: asyncio.Future[dict[str, Any] | None], event: dict[str, Any] | None) -> None:
+    if not future.done():
+        future.set_result(event)
 
 
 def _filed(listing: Listing[PendingWithdrawal]) -> Pending:

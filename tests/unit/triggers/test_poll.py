@@ -178,13 +178,14 @@ def test_a_push_that_may_mean_another_settles_nobody(doubt: dict[str, Any]) -> N
         (None, None, True),
         (("SOL", 7), None, True),
         (("SOL", 8), None, False),
-        (("SOL", 7), replace(PUSH, requested_amount=Decimal(2)), False),
+        (("SOL", 7), replace(PUSH, requested_amount=Decimal(2)), True),
+        (("SOL", 8), replace(PUSH, batch_nonce=8), False),
     ],
 )
 def test_a_push_that_proves_nothing_is_a_hint_to_whom_it_may_concern(
     batch: Any, push: Confirmation | None, *, left: bool
 ) -> None:
-    """One without a batch to all, one without the rest to its batch, one of another amount to nobody."""
+    """One without a batch to all, any other to whoever waits for its batch."""
     cases = Cases()
     joined(cases)
 
