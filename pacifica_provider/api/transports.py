@@ -15,8 +15,6 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from typing_extensions import Self
-
 from pacifica_provider import __version__
 from pacifica_provider.api.outcomes import Answer, TransportFailure
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
     import requests
+    from typing_extensions import Self
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024

@@ -78,10 +78,13 @@ async def settings_of(conn_id: str) -> ConnectionSettings:
 
 
 async def _fields(conn_id: str) -> _Fields:
-    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+    from airflow.providers.common.compat import connection as compat
 
-    connection = await _asking(conn_id, lambda: get_async_connection(conn_id))
-    extra: Any = await get_async_extra_dejson(connection)  # a dict by its annotation, whatever was typed by the form
+    connection = await _asking(conn_id, lambda: compat.get_async_connection(conn_id))
+    # A dict by its annotation, whatever was typed by the form. What is returned gets masked, which must not hold the
+    # loop up; before common-compat 1.22, the first without Python 3.10, only a thread keeps it from that.
+    read = getattr(compat, "get_async_extra_dejson", None)
+    extra: Any = await (read(connection) if read else asyncio.to_thread(lambda: connection.extra_dejson))
     return _Fields(connection.login, connection.host, connection.port, connection.schema, extra)
 
 

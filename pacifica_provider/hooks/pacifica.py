@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import BaseHook
+from airflow.sdk.log import mask_secret
 
 from pacifica_provider.exceptions import ConfigurationError, KeyMaterialError, Retryable, Unresolved
 from pacifica_provider.hooks.failures import failing_without_retry

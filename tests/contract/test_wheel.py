@@ -66,7 +66,7 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.10", "Apache-2.0")
     assert "Framework :: Apache Airflow :: Provider" in metadata.get_all("Classifier", [])
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    assert "apache-airflow<4,>=3.1" in metadata.get_all("Requires-Dist", [])
+    assert "apache-airflow<4,>=3.1.3" in metadata.get_all("Requires-Dist", [])
 
 
 def test_the_wheel_declares_the_provider(wheel: zipfile.ZipFile) -> None:
