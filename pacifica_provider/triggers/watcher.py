@@ -339,6 +339,7 @@ async def read_pending(
     answer = await transport(next(steps))
 
     def parsed() -> T:
+        """Read the answer."""
         try:
             steps.send(answer)
         except StopIteration as done:

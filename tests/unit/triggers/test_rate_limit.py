@@ -54,6 +54,7 @@ def test_what_is_under_way_counts_until_it_is_answered() -> None:
     """Requests that are sent together do not find the same credits twice; an answer without headers ends that."""
 
     async def spend() -> tuple[bool, bool]:
+        """Send three, and ask for a fourth before and after their answers."""
         limits, _ = limiter()
         limits.note(0, Credits(70, 60, 100))
         for _ in range(3):
@@ -70,11 +71,13 @@ def test_requests_are_served_in_turn() -> None:
     """A cheap one, for which there would be enough, does not overtake a dear one that waits."""
 
     async def spend() -> list[str]:
+        """Ask for both at once."""
         limits = RateLimiter(100)
         limits.note(0, Credits(45, 0, 100))
         served: list[str] = []
 
         async def one(name: str, cost: float) -> None:
+            """Send one."""
             await limits.spend(cost)
             served.append(name)
 
@@ -127,6 +130,7 @@ def test_one_address_shares_its_credits_and_one_api_key_another(
         monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
 
     async def lend() -> tuple[bool, bool, bool, bool]:
+        """Lend to all of them."""
         one, other, keyed = [await settings_of(name) for name in ("pacifica_default", "other", "keyed")]
         async with shared_transport(one) as first, shared_transport(one) as again:
             async with shared_transport(other) as patient, shared_transport(keyed) as identified:
