@@ -48,7 +48,7 @@ class Case:
     :param since_ms: a time before which it was not made, Unix milliseconds, where one is known; bounds the history.
     """
 
-    __slots__ = ("awaited", "equal_rows", "fee", "looked_at", "order", "since_ms", "waiting", "waits")
+    __slots__ = ("awaited", "ended", "equal_rows", "event", "fee", "looked_at", "order", "since_ms", "waiting", "waits")
 
     def __init__(self, awaited: Awaited, fee: Decimal | None, since_ms: int | None) -> None:
         self.order = awaited, fee
@@ -60,6 +60,9 @@ class Case:
         self.waiting = Waiting()
         # When the last poll that tells of it began, in monotonic seconds.
         self.looked_at = float("-inf")
+        # Whether the wait is over, and what it came to.
+        self.ended = False
+        self.event: dict[str, Any] | None = None
         # Whom to wake: with an event, or with None to read the connection again and come back.
         self.waits: dict[asyncio.Future[dict[str, Any] | None], None] = {}
 

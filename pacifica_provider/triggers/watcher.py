@@ -138,10 +138,12 @@ class Watcher:
             self._overdue.append(future)
         timer = self._loop.call_later(within_s, _wake, future, _TIME_UP)
         try:
-            return await future
+            event = await future
         finally:
             timer.cancel()
             del case.waits[future]
+        # It may have ended after the time was up, and before this was resumed.
+        return case.event if event is _TIME_UP and case.ended else event
 
     def look_now(self) -> None:
         """Poll, unless a failure forbids it."""
@@ -205,11 +207,11 @@ class Watcher:
     def _settle(self, case: Case, seen: Settled | Expired | None) -> None:
         """Wake everybody who waits for it, with an event; ``None`` lets them read the connection again."""
         self._cases.leave(case)
-        event = None
+        case.ended = True
         if seen is not None:
-            event = settled_event(seen.row) if isinstance(seen, Settled) else expired_event(seen)
+            case.event = settled_event(seen.row) if isinstance(seen, Settled) else expired_event(seen)
         for future in case.waits:
-            _wake(future, event)
+            _wake(future, case.event)
 
     async def _poll(self, transport: MeteredTransport) -> None:
         """Poll once, and wake those whose time is up, whatever came of it."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pacifica_provider.api.models import SettledWithdrawal
 from pacifica_provider.exceptions import SettlementTimeout
+from pacifica_provider.triggers import watcher
 from pacifica_provider.triggers.events import settled_row
 from pacifica_provider.withdrawals import settlement
 from tests.unit.triggers.bench import connected, event_of, options, pay, requests, settle, start, trigger
@@ -120,3 +123,19 @@ def test_the_last_look_reads_the_history_again(sandbox: Sandbox, monkeypatch: py
 
     assert event["status"] == "settled"
     assert requests(sandbox)["history"] == 2
+
+
+def test_a_settlement_in_the_moment_in_which_the_time_is_up_is_not_lost(sandbox: Sandbox) -> None:
+    """The clock is checked now and then; what ends the wait right after that, before the trigger runs on, counts."""
+    receipt = pay(sandbox)
+
+    async def wait() -> dict[str, Any]:
+        (task,) = start(trigger(receipt))
+        one = await connected(sandbox)
+        (case,) = one._cases
+        (future,) = case.waits
+        future.set_result(watcher._TIME_UP)
+        one._settle(case, settlement.Settled(SettledWithdrawal("SOL", Decimal(1), 42, "5x", 0)))
+        return await asyncio.wait_for(task, 3)
+
+    assert asyncio.run(wait())["row"]["transaction_id"] == "5x"
