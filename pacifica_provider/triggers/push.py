@@ -109,6 +109,11 @@ class _SilentError(Exception):
     """The socket is open, but nothing answers."""
 
 
+# What ends a connection; the last two are a message that nests too deeply, and a certificate, an address or a message
+# that cannot be right: they are tried again as seldom as the rest.
+_LOST = (_SilentError, WebSocketException, OSError, asyncio.TimeoutError, RecursionError, ValueError)
+
+
 class _Socket:
     """One connection, kept up for as long as anybody listens on it."""
 
@@ -178,8 +183,7 @@ class _Socket:
                 finally:
                     # Not a polite closing: that takes time, which a loop that is shutting down does not give.
                     socket.transport.abort()
-            # The last is a certificate, or an address, that cannot be right; it is retried as seldom as the rest.
-            except (_SilentError, WebSocketException, OSError, asyncio.TimeoutError, ValueError) as error:
+            except _LOST as error:
                 self._say_lost(error)
             finally:
                 self._forget()
@@ -266,9 +270,10 @@ class _Socket:
     def _transfer(self, data: Any) -> None:
         if not isinstance(data, dict) or data.get("e") != "withdrawal_confirmed":
             return
-        heard = _read(data)
-        whose = data.get("u")
-        for subscription in self._everybody() if whose is None else self._listeners.get(whose, ()):
+        heard, whose = _read(data), data.get("u")
+        # Without an account, or with an odd one, it may be anybody's.
+        listeners = self._listeners.get(whose, ()) if isinstance(whose, str) else list(self._everybody())
+        for subscription in listeners:
             subscription.tell(heard)
 
     def _everybody(self) -> Iterator[Subscription]:
@@ -293,7 +298,7 @@ def _read(data: dict[str, Any]) -> Heard:
     except (KeyError, ValueError):  # the documentation calls the nonce optional
         return Heard(None, None)
     transaction_id = data.get("tx")
-    if data.get("u") is None or not isinstance(transaction_id, str) or not transaction_id:
+    if not isinstance(data.get("u"), str) or not isinstance(transaction_id, str) or not transaction_id:
         return Heard(batch, None)
     try:
         requested, amount, fee = (parse_wire_amount(data.get(name)) for name in ("ra", "am", "f"))

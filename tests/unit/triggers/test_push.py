@@ -132,6 +132,7 @@ def test_a_whole_confirmation_is_read(changes: dict[str, Any]) -> None:
     "changes",
     [
         *({name: None} for name in ("u", "am", "ra", "f", "tx")),
+        *({"u": odd} for odd in (5, ["me"], {"u": "me"})),
         *({"tx": odd} for odd in ("", 5, ["5x"])),
         *({"ra": odd} for odd in (1, 1.0, "1e0", "-1")),
         *({"am": odd} for odd in ("0.998", "1.001", "0", 0.999)),
@@ -140,6 +141,23 @@ def test_a_whole_confirmation_is_read(changes: dict[str, Any]) -> None:
 def test_a_confirmation_that_lacks_something_is_a_hint_only(changes: dict[str, Any]) -> None:
     """A field is missing, odd, or the amounts do not add up: the batch is looked at, nothing is concluded."""
     assert push._read({**WHOLE, **changes}) == (("SOL", 7), None)
+
+
+@pytest.mark.parametrize("whose", [None, 5, ["me"]])
+def test_a_push_of_an_odd_account_makes_everybody_look(sandbox: Sandbox, whose: Any) -> None:
+    """It may be about any of the twenty accounts of the connection."""
+    receipt = pay(sandbox)
+
+    async def wait() -> int:
+        (task,) = start(trigger(receipt))
+        watcher = await connected(sandbox)
+        before = requests(sandbox)["pending"]
+        watcher._push._socket._transfer({**WHOLE, "u": whose, "bn": receipt["batch_nonce"]})
+        await until(lambda: requests(sandbox)["pending"] > before)
+        task.cancel()
+        return before
+
+    assert asyncio.run(wait()) >= 1
 
 
 def test_a_push_without_a_history_row_is_no_proof(sandbox: Sandbox) -> None:
