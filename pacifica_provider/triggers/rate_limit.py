@@ -86,16 +86,18 @@ class RateLimiter:
         Return how long to wait before a request of this cost, 0 if it leaves the reserve untouched.
 
         The credits are a rolling minute's: they come back as the requests that took them grow old, so what is missing
-        is waited for in proportion, and at least until the time that the headers name.
+        is waited for in proportion, and at least until the time that the headers name. While requests are under way it
+        is asked again soon: their answers say more. A quota that is too small for a request is asked all the same.
         """
-        now, spent = self._clock(), max(self._quota - self._known.remaining, 1.0)
-        missing = cost + self._under_way + self._quota * RESERVED - self._known.remaining
+        known, age_s = self._known, self._clock() - self._noted_at
+        left = self._quota if age_s >= WINDOW_S else known.remaining
+        missing = cost + self._under_way + self._quota * RESERVED - left
         if missing <= 0:
             return 0.0
-        ready_at = self._noted_at + max(self._known.refresh_s, WINDOW_S * min(1.0, missing / spent))
-        if missing > spent and self._under_way:  # what is under way may say more
-            ready_at = max(ready_at, now + _LOOK_AGAIN_S)
-        return max(0.0, min(ready_at, self._noted_at + WINDOW_S) - now)
+        if self._under_way:
+            return _LOOK_AGAIN_S
+        spent = max(self._quota - left, 1.0)
+        return max(0.0, min(max(known.refresh_s, WINDOW_S * missing / spent), WINDOW_S) - age_s)
 
 
 class MeteredTransport:

@@ -67,6 +67,36 @@ def test_what_is_under_way_counts_until_it_is_answered() -> None:
     assert asyncio.run(asyncio.wait_for(spend(), 1)) == (True, False)
 
 
+@pytest.mark.parametrize("quiet_s", [0, 61])
+def test_many_at_once_spend_no_more_than_there_is(quiet_s: float) -> None:
+    """Also after a quiet minute, when what the last answer said is long out of date."""
+
+    async def spend() -> int:
+        """Let fifty ask, and return how many are sent before one is answered."""
+        limits, clock = limiter()
+        limits.note(0, Credits(100, 0, 100))
+        clock.now = quiet_s
+        tasks = [asyncio.ensure_future(limits.spend(12)) for _ in range(50)]
+        await asyncio.sleep(0.3)
+        sent = sum(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        return sent
+
+    assert asyncio.run(asyncio.wait_for(spend(), 5)) == 5
+
+
+def test_a_quota_that_is_too_small_is_asked_all_the_same() -> None:
+    """A request that never fits above the reserve waits for a minute, not for ever."""
+    limits, clock = limiter(quota=1)
+    limits.note(0, Credits(0.5, 30, 1))
+    waits = [limits.wait_s(12)]
+    clock.now = 61
+    waits.append(limits.wait_s(12))
+
+    assert waits == [60, 0]
+
+
 def test_requests_are_served_in_turn() -> None:
     """A cheap one, for which there would be enough, does not overtake a dear one that waits."""
 
@@ -80,6 +110,7 @@ def test_requests_are_served_in_turn() -> None:
             """Send one."""
             await limits.spend(cost)
             served.append(name)
+            limits.note(cost, Credits(45, 0, 100))
 
         await asyncio.gather(one("dear", 12), one("cheap", 1))
         return served
