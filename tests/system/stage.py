@@ -106,7 +106,9 @@ class Stage:
             try:
                 yield payer
             finally:
-                payer.last_posts = payer.posts()
+                for each in self.payers:
+                    if each.exchange is exchange:
+                        each.last_posts = each.posts()
 
     def run(
         self,
