@@ -601,6 +601,21 @@ def test_a_decision_that_could_not_be_removed_is_not_applied_twice() -> None:
 
 
 @FENCED
+def test_a_repost_does_not_go_past_another_reference(fenced: bool) -> None:
+    """It was decided on this withdrawal alone; the task may have paid under another reference since (F98, F101)."""
+    bench = Bench(fenced=fenced)
+    bench.make_unknown()
+    bench.decide("repost")
+    bench.disk.entries[REFERENCES] = json.dumps({"version": 1, "references": [None, "b"]})
+    sent = bench.exchange.sent
+    with pytest.raises(ParameterMismatch, match="under the withdrawal_ref 'b'"):
+        bench.try_once(instance="0")
+
+    assert bench.exchange.sent == sent
+    assert DECISION in bench.disk.entries
+
+
+@FENCED
 def test_a_decision_that_cannot_be_written_stops_the_try(fenced: bool) -> None:
     """What it makes of the record must be kept before anything rests on it; the decision waits on (F44)."""
     bench = Bench(fenced=fenced)
