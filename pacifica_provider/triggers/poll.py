@@ -118,8 +118,9 @@ class Cases:
         :param batch: ``None`` where the push names none: then it may be about anybody.
         :param push: ``None`` where it does not say everything.
         """
+        awaited = batch is None or self.awaits(batch)
         if push is None:
-            return [], batch is None or self.awaits(batch)
+            return [], awaited
         orders = itertools.product((push.awaited, replace(push.awaited, amount=None)), (push.fee_amount, None))
         cases = [case for order in orders if (case := self._cases.get(order)) is not None]
         proofs = [
@@ -127,9 +128,8 @@ class Cases:
             for case in cases
         ]
         settled = [(case, proof) for case, proof in proofs if proof is not None]
-        # Somebody waits for this batch: by another fee, or another amount of it is on its way.
-        unexplained = not settled and self.awaits((push.symbol, push.batch_nonce))
-        return settled, unexplained or len(settled) < len(cases)
+        # Where it settles nobody, whoever waits for this batch waits for another amount of it, or by another fee.
+        return settled, len(settled) < len(cases) or (awaited and not settled)
 
 
 def _rivals(case: Case) -> int:

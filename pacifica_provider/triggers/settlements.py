@@ -148,9 +148,10 @@ class _Stream:
         now = time.monotonic()
         read_all = now - self._read_all_at >= READ_ALL_EVERY_S
         floor_ms = await read_pending(self._endpoints, self._transport, _floor_ms)
-        history = await run_async(self._endpoints.history(None if read_all else self.floor_ms), self._transport)
-        older = () if read_all else [row for row in self.rows or () if row.created_at_ms < self.floor_ms]
-        self.rows = (*(row for row in history.rows if read_all or row.created_at_ms >= self.floor_ms), *older)
+        since_ms = 0 if read_all else self.floor_ms
+        history = await run_async(self._endpoints.history(since_ms), self._transport)
+        fresh = (row for row in history.rows if row.created_at_ms >= since_ms)
+        self.rows = (*fresh, *(row for row in self.rows or () if row.created_at_ms < since_ms))
         self.floor_ms = floor_ms
         if read_all:
             self._read_all_at = now
