@@ -39,7 +39,7 @@ ui: $(STAMP) ## sandbox and Airflow with its web page, until Ctrl-C
 	@exec $(PY) -m dev.ui
 
 test: $(STAMP) ## the whole suite, with branch coverage (ARGS='-k word' for a part)
-	@exec $(PY) -m pytest --cov --cov-branch $(if $(ARGS),,--cov-fail-under=95) $(ARGS)
+	@exec $(PY) -m pytest --cov --cov-branch $(if $(ARGS),$(ARGS),--cov-fail-under=95 -n 2)
 
 test-3.1: ## the record in a Variable, on a real Airflow 3.1 (sets up .venv-3.1)
 	@$(MAKE) AIRFLOW=3.1 test ARGS="tests/system/test_variables.py --no-cov"

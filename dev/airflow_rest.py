@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
@@ -39,8 +37,6 @@ class AirflowRest:
         self.poll_s = POLL_S
         self._http = httpx.Client(base_url=base_url, timeout=30, trust_env=False)
         self._token = ""
-        # Runs triggered at the same moment lock each other out of SQLite, for longer than a call waits (seen at 17).
-        self._one_writer = threading.Lock()
 
     def check_alive(self) -> None:
         """Raise AirflowFailed if waiting is pointless. A hook for who knows the processes."""
@@ -54,8 +50,7 @@ class AirflowRest:
         if not self._token:
             self._token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}"}
-        with nullcontext() if method == "GET" else self._one_writer:
-            answer = self._http.request(method, f"/api/v2{path}", json=body, params=params, headers=headers)
+        answer = self._http.request(method, f"/api/v2{path}", json=body, params=params, headers=headers)
         if answer.is_error:
             message = f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
             raise RestRefused(message, answer.status_code)
@@ -70,12 +65,16 @@ class AirflowRest:
         timeout_s: float = 60,
     ) -> str:
         """Start a run and return its id. Waits until the DAG is parsed, and unpauses it."""
-        self.wait_until(lambda: self._exists(f"/dags/{dag_id}"), timeout_s, f"DAG {dag_id} to be parsed")
-        self.rest("PATCH", f"/dags/{dag_id}", {"is_paused": False}, update_mask="is_paused")
+        self.unpause(dag_id, timeout_s)
         body = {"logical_date": logical_date, "conf": dict(conf or {})}
         if run_id is not None:
             body["dag_run_id"] = run_id
         return str(self.rest("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def unpause(self, dag_id: str, timeout_s: float = 60) -> None:
+        """Wait until the DAG is parsed, and unpause it."""
+        self.wait_until(lambda: self._found(f"/dags/{dag_id}") is not None, timeout_s, f"DAG {dag_id} to be parsed")
+        self.rest("PATCH", f"/dags/{dag_id}", {"is_paused": False}, update_mask="is_paused")
 
     def wait_run(self, dag_id: str, run_id: str, timeout_s: float = 120, states: Collection[str] = FINAL_STATES) -> str:
         """Wait until the run is in one of ``states`` and return which."""
@@ -187,11 +186,8 @@ class AirflowRest:
             raise
         return str(seen["state"])
 
-    def _exists(self, path: str) -> bool:
-        return self._found(path) is not None
-
     def _found(self, path: str) -> dict[str, Any] | None:
-        """Return what is at ``path``. On a busy SQLite a reader may be shown what was there moments ago (seen)."""
+        """Return what is at ``path``, None if there is nothing."""
         try:
             found: dict[str, Any] = self.rest("GET", path)
         except RestRefused as error:

@@ -29,11 +29,11 @@ class Settings:
     home: Path
     dags_folder: Path
     port: int
+    database_url: str
     env: Mapping[str, str] = field(default_factory=dict)
     parallelism: int = 4
     heartbeat_timeout_s: int | None = None
     schedules: bool = False
-    database_url: str | None = None
     execution_port: int | None = None
 
     def environment(self) -> dict[str, str]:
@@ -72,8 +72,7 @@ class Settings:
             # Unpausing a daily DAG makes a scheduled run at once, also with catchup=False: with
             # example_withdraw that is a second withdrawal, before the triggered one (seen on 3.3.2).
             "SCHEDULER__USE_JOB_SCHEDULE": str(self.schedules),
-            # SQLite's own 5 s are not enough on a busy machine: "database is locked" ended the scheduler (seen).
-            "DATABASE__SQL_ALCHEMY_CONN": self.database_url or f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
+            "DATABASE__SQL_ALCHEMY_CONN": self.database_url,
             # The first request builds the routers, 6 to 8 s, more on a busy machine; the default is 5 s.
             "WORKERS__EXECUTION_API_TIMEOUT": "60",
         }

@@ -21,36 +21,33 @@ from dev import processes, task_processes
 from dev.airflow_rest import AirflowFailed, AirflowRest
 from dev.airflow_settings import HOST, Settings, free_port
 from dev.airflow_settings import components as known_components
+from dev.local_postgres import LocalPostgres
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from typing_extensions import Self
 
 HEALTH_NAMES = {"scheduler": "scheduler", "triggerer": "triggerer", "dag-processor": "dag_processor"}
 AIRFLOW = Path(sys.executable).parent / "airflow"
 START_TIMEOUT_S = 120
-SCHEDULER_RESTARTS = 3
 TAIL_LINES = 40
 
 
 class LocalAirflow(AirflowRest):
-    """Context manager: Airflow with LocalExecutor, SQLite unless ``database_url`` says otherwise.
+    """Context manager: Airflow with LocalExecutor and a PostgreSQL of its own.
 
     Entering returns when every component is healthy, or raises AirflowFailed with the tail of their logs.
     Leaving, by whatever way, ends every process it started and removes its folder (unless ``keep_home``).
     While entered, INT, TERM and HUP raise ``processes.Interrupted`` in the main thread.
 
     :param env: more environment for every component, such as ``AIRFLOW_CONN_PACIFICA_DEFAULT``.
-    :param parallelism: LocalExecutor's workers; with SQLite at most 8, at 32 it locks.
+    :param parallelism: LocalExecutor's workers.
     :param heartbeat_timeout_s: after how long a task without heartbeat is given up; 15 for tests that kill.
     :param schedules: whether DAGs run by their schedule too; without, only what is triggered runs.
     :param components: what to start besides the API server.
-    :param database_url: such as ``postgresql+psycopg2://…``; its drivers are the caller's to install.
     :param port: of the API server and web page; a free one if that is taken.
-    :param execution_api_apart: give the tasks an API server of their own. With SQLite, whoever writes by REST while
-        tasks run needs it: the one server writes its audit log in the event loop, waiting for a lock whose holder
-        waits for the loop (seen on 3.3.2).
+    :param execution_api_apart: give the tasks an API server of their own, so that it can be away alone.
     """
 
     def __init__(
@@ -62,7 +59,6 @@ class LocalAirflow(AirflowRest):
         heartbeat_timeout_s: int | None = None,
         schedules: bool = False,
         components: Sequence[str] = ("dag-processor", "scheduler", "triggerer"),
-        database_url: str | None = None,
         port: int = 0,
         keep_home: bool = False,
         execution_api_apart: bool = False,
@@ -74,7 +70,6 @@ class LocalAirflow(AirflowRest):
             "parallelism": parallelism,
             "heartbeat_timeout_s": heartbeat_timeout_s,
             "schedules": schedules,
-            "database_url": database_url,
             "execution_port": execution_port,
         }
         self._components = known_components(execution_port)
@@ -84,7 +79,6 @@ class LocalAirflow(AirflowRest):
         self._execution_url = f"http://{HOST}:{execution_port or self._port}/execution/health"
         self._keep_home = keep_home
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._scheduler_restarts = 0
         self._started: dict[str, str] = {}
         self._environment: dict[str, str] = {}
         self.home = Path()
@@ -98,7 +92,8 @@ class LocalAirflow(AirflowRest):
                 # Resolved, as working directories are compared with it.
                 self.home = Path(tempfile.mkdtemp(prefix="pacifica-airflow-")).resolve()
                 (self.home / "tmp").mkdir()
-            settings = Settings(home=self.home, port=self._port, **self._options)  # type: ignore[arg-type]  # one dictionary of several types
+            self.database = LocalPostgres(self.home / "postgres")
+            settings = Settings(home=self.home, port=self._port, database_url=self.database.url, **self._options)  # type: ignore[arg-type]  # one dictionary of several types
             self._environment = settings.environment()
             self._start_all()
         except BaseException:
@@ -176,6 +171,22 @@ class LocalAirflow(AirflowRest):
         self.wait_until(running, timeout_s, f"a process of {task_id}")
         return found[0]
 
+    def working_on(self, task_instance_ids: Collection[str]) -> bool:
+        """Tell whether a process works on one of these tries."""
+        return task_processes.busy(self.home, task_instance_ids)
+
+    def wait_scheduler_loop(self, timeout_s: float) -> None:
+        """Wait until the scheduler, which tells of a heartbeat at the end of a loop, has begun and ended one."""
+        beats: set[str] = set()
+
+        def three() -> bool:
+            report = self._http.get("/api/v2/monitor/health").raise_for_status().json()
+            beats.add(report["scheduler"]["latest_scheduler_heartbeat"])
+            # The first may be from before this call, the second from a loop that had begun before it.
+            return len(beats) >= 3
+
+        self.wait_until(three, timeout_s, "three heartbeats of the scheduler")
+
     def command(self, program: str, *words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Run ``airflow …`` or ``python …`` in this Airflow's environment, as a person would paste it."""
         python = [sys.executable] if program == "python" else [sys.executable, str(AIRFLOW)]
@@ -185,19 +196,10 @@ class LocalAirflow(AirflowRest):
         )
 
     def check_alive(self) -> None:
-        """
-        Raise AirflowFailed if a component has ended that nobody killed.
-
-        A scheduler is started again a few times, as any deployment does: on a loaded machine SQLite's locks make it
-        lose a DagRun it has just read and end (ObjectDeletedError, measured).
-        """
+        """Raise AirflowFailed if a component has ended that nobody killed."""
         for component, process in [*self._running.items()]:  # another thread may start one
-            if process.poll() is None:
-                continue
-            if component != "scheduler" or self._scheduler_restarts >= SCHEDULER_RESTARTS:
+            if process.poll() is not None:
                 self.fail(f"{component} ended with status {process.returncode}")
-            self._scheduler_restarts += 1
-            self.start(component)
 
     def fail(self, message: str) -> NoReturn:
         """Raise AirflowFailed with the last lines of every component's log."""
@@ -205,6 +207,9 @@ class LocalAirflow(AirflowRest):
         raise AirflowFailed("\n".join([message, *tails]))
 
     def _start_all(self) -> None:
+        self.database.create()
+        self._running["postgres"] = self._launch("postgres", self.database.command)
+        self.wait_until(self.database.answers, START_TIMEOUT_S, "PostgreSQL")
         # Migrating and building the API take 6 s each, so they go side by side.
         migration = self._launch("db-migrate", [sys.executable, str(AIRFLOW), "db", "migrate"])
         for server in self._servers:
@@ -230,6 +235,8 @@ class LocalAirflow(AirflowRest):
         if self.home == Path():
             return
         try:
+            # The database last: whoever cannot reach it any more takes its time to end.
+            processes.end(lambda: self._all_processes(database=False))
             processes.end(self._all_processes)
         finally:
             for process in self._running.values():
@@ -241,11 +248,12 @@ class LocalAirflow(AirflowRest):
             else:
                 self._remove_home()
 
-    def _all_processes(self) -> list[psutil.Process]:
+    def _all_processes(self, *, database: bool = True) -> list[psutil.Process]:
         ours = {each.pid: each for each in processes.inside(self.home)}
         for process in self._running.values():
             ours.update((each.pid, each) for each in processes.descendants(process.pid))
-        return [each for each in ours.values() if each.pid != os.getpid()]
+        left_out = {os.getpid(), *(() if database or "postgres" not in self._running else self.pids("postgres"))}
+        return [each for each in ours.values() if each.pid not in left_out]
 
     def _remove_home(self) -> None:
         # A file written between listing and removing makes rmtree fail: once more, then the error counts.

@@ -10,6 +10,7 @@ import psutil
 from dev import processes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 
@@ -18,6 +19,15 @@ class TaskProcesses(NamedTuple):
 
     task: psutil.Process
     supervisor: psutil.Process
+
+
+def busy(home: Path, task_instance_ids: Collection[str]) -> bool:
+    """Tell whether a process works on one of these tries."""
+    for process in processes.inside(home):
+        with contextlib.suppress(psutil.Error):
+            if any(word in task_instance_ids for word in " ".join(process.cmdline()).split()):
+                return True
+    return False
 
 
 def find(home: Path, task_instance_id: str) -> list[TaskProcesses]:

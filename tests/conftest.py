@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+
     from pacifica_provider.sandbox import Sandbox as SandboxType
 
+SYSTEM = "tests/system/"
 # Before anything imports Airflow: operators may be executed outside a task runner, and nothing of the user's is read
 # or written.
 for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
@@ -34,6 +38,18 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
+class SystemTestsTogether(LoadScopeScheduling):
+    """Gives one process all the system tests, since they share an Airflow, and first; the others take what is left."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return SYSTEM if nodeid.startswith(SYSTEM) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SystemTestsTogether:
+    """Return what deals out the tests to several processes."""
+    return SystemTestsTogether(config, log)
 
 
 @pytest.fixture

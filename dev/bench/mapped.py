@@ -50,8 +50,8 @@ def run() -> Part:
         ]
     ours, bare = found[WITHDRAW]["task_s"], found[POST_ONLY]["task_s"]
     note = (
-        f"Mapped: LocalExecutor, parallelism {PARALLELISM}, SQLite, one run each, all {2 * TASKS} debits found in the "
-        "sandbox's ledger. The protocol (one GET, and the store calls through Airflow's API) is "
+        f"Mapped: LocalExecutor, parallelism {PARALLELISM}, PostgreSQL, one run each, all {2 * TASKS} debits found in "
+        "the sandbox's ledger. The protocol (one GET, and the store calls through Airflow's API) is "
         f"{(ours - bare) / ours:.0%} of the median task's time."
     )
     return Part(figures=figures, notes=[note])

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dev.airflow_rest import NOT_FOUND, RestRefused
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.withdrawals.identity import RunIdentity
 from pacifica_provider.withdrawals.ledger import decision_entry, withdrawal_entry
@@ -105,38 +104,26 @@ class Run:
         return self.wait()
 
     def receipt(self, task_id: str = "", map_index: int = -1) -> Any:
-        """Wait for what the task returned; a busy SQLite may show it moments later than the task's end (seen)."""
-        found: list[Any] = []
-
-        def there() -> bool:
-            try:
-                found[:] = [self.airflow.xcom(self.dag_id, self.run_id, task_id or self.task_id, map_index=map_index)]
-            except RestRefused as error:
-                if error.status != NOT_FOUND:
-                    raise
-            return bool(found)
-
-        self.airflow.wait_until(there, WAIT_S, f"a receipt of {self.run_id}")
-        return found[0]
+        """Return what the task returned."""
+        return self.airflow.xcom(self.dag_id, self.run_id, task_id or self.task_id, map_index=map_index)
 
     def wait_deferred(self) -> None:
-        """
-        Wait until the task is deferred and the scheduler knows.
-
-        A task that is resumed before the scheduler has read how its process ended is failed as "killed externally"
-        (3 of 50 on a busy machine, 3.3.2).
-        """
+        """Wait until the task is deferred and may be resumed."""
         self.wait_task("deferred")
-        self.wait_scheduler_knows_deferred(1)
+        self.wait_scheduler_knows()
 
-    def wait_scheduler_knows_deferred(self, count: int) -> None:
-        """Wait until the scheduler has read that so many of the task's processes ended deferred."""
-        ended = re.compile(rf"dag_id={self.dag_id}, task_id={self.task_id}, run_id={self.run_id},.* state=deferred,")
+    def wait_scheduler_knows(self) -> None:
+        """
+        Wait until the scheduler has read how the run's processes, all of which are ending, have ended.
+
+        A task that is resumed before that is failed as "killed externally" (3 of 50 on a busy machine, 3.3.2). The
+        scheduler's own line on it is no sign: where the task's row is locked it drops what it read (seen on 3.3.2).
+        """
+        ids = [each["id"] for each in self.airflow.task_instances(self.dag_id, self.run_id)]
         self.airflow.wait_until(
-            lambda: len(ended.findall(self.airflow.log("scheduler"))) >= count,
-            WAIT_S,
-            f"the scheduler to know {count} of {self.run_id} deferred",
+            lambda: not self.airflow.working_on(ids), WAIT_S, f"the processes of {self.run_id} to have ended"
         )
+        self.airflow.wait_scheduler_loop(WAIT_S)
 
     def wait_next_try(self) -> None:
         """Wait until a second try has begun."""

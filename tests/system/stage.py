@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import sqlite3
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from dev.airflow_rest import RestRefused
 from dev.local_sandbox import ROOT
 from pacifica_provider.sandbox import Sandbox
-from tests.system.runs import WAIT_S, Exchange, Payer, Run
+from tests.system.runs import Exchange, Payer, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +56,8 @@ def environment(connection: str, folder: Path) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(described),
         # Each call holds a connection, some need a second one; with the default of 15 in all they wait for each other.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "50",
+        # Several tests wait for the scheduler's next heartbeats.
+        "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
         # A triggerer that says nothing for so long is replaced; Airflow's own 30 s are long in a test.
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
     }
@@ -151,15 +151,9 @@ class Stage:
         """Edit the DAG pay_edited. A task parses its file itself, so nothing need be waited for."""
         self._edited.write_text(self._edited.read_text().replace(old, new))
 
-    def unpause(self, dag_id: str) -> None:
-        """Wait until the DAG is parsed, and unpause it."""
-        self.airflow.wait_until(lambda: self._parsed(dag_id), WAIT_S, f"DAG {dag_id} to be parsed")
-        self.airflow.rest("PATCH", f"/dags/{dag_id}", {"is_paused": False}, update_mask="is_paused")
-
     def trigger_arguments(self, conn_id: str) -> list[dict[str, Any]]:
         """Return the arguments of the triggers that wait on a connection, as they lie in Airflow's database."""
-        with closing(sqlite3.connect(f"file:{self.airflow.home / 'airflow.db'}?mode=ro", uri=True)) as database:
-            stored = [json.loads(text) for (text,) in database.execute("select kwargs from trigger")]
+        stored = [json.loads(text) for (text,) in self.airflow.database.query("select kwargs from trigger")]
         arguments = [each.get("__data__", each) if isinstance(each, dict) else each for each in stored]
         return [each for each in arguments if each["pacifica_conn_id"] == conn_id]
 
@@ -170,13 +164,6 @@ class Stage:
 
     def _patch(self, conn_id: str, body: dict[str, Any]) -> None:
         self.airflow.rest("PATCH", f"/connections/{conn_id}", body)
-
-    def _parsed(self, dag_id: str) -> bool:
-        try:
-            self.airflow.rest("GET", f"/dags/{dag_id}")
-        except RestRefused:
-            return False
-        return True
 
     @staticmethod
     def process_of(run: Run) -> psutil.Process:

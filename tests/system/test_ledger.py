@@ -7,8 +7,7 @@ Both make every older run ask, so no other test may run beside these, and none t
 from __future__ import annotations
 
 import shlex
-import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import pytest
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.withdrawals.ledger import BIRTH_ENTRY, withdrawal_entry
 from pacifica_provider.withdrawals.record import VERSION
-from tests.system.runs import Run
+from tests.system.runs import WAIT_S, Run
 from tests.system.test_decisions import case, decided, unmoved_unknown
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def pasted(stage: Stage, line: str) -> subprocess.CompletedProcess[str]:
 
 def old_run(stage: Stage, payer: Payer, dag_id: str, task_id: str, amount: str) -> Run:
     """Start a run that was due forty days ago."""
-    stage.unpause(dag_id)
+    stage.airflow.unpause(dag_id, WAIT_S)
     run_id = f"old-{task_id}-{amount}"
     due = (datetime.now(timezone.utc) - OLD).isoformat()
     conf = {"conn": payer.conn_id, "symbol": "SOL", "amount": amount}
@@ -152,18 +151,11 @@ def test_a_run_younger_than_a_prune_pays(stage: Stage, pruned: Pruned) -> None:
     assert (run.receipt()["adopted"], len(run.payer.posts())) == (False, 1)
 
 
-def save_database(home: Path, backup: Path) -> None:
-    """Copy Airflow's database as its administrator would, while Airflow runs."""
-    with closing(sqlite3.connect(home / "airflow.db")) as live, closing(sqlite3.connect(backup)) as copy:
-        live.backup(copy)
-
-
 def restore_database(stage: Stage, backup: Path) -> subprocess.CompletedProcess[str]:
     """Stop Airflow, put its database back, say so, and start Airflow again; return what the command said."""
     for component in (*THEN, *FIRST):
         stage.airflow.kill(component, tree=True)
-    with closing(sqlite3.connect(backup)) as copy, closing(sqlite3.connect(stage.airflow.home / "airflow.db")) as live:
-        copy.backup(live)
+    stage.airflow.database.restore(backup)
     for component in FIRST:
         stage.airflow.start(component)
     done = pasted(stage, "airflow pacifica ledger restored")
@@ -188,7 +180,7 @@ class Restored:
 @pytest.fixture(scope="module")
 def restored(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
     """Yield what a real backup gives back, when the exchanges have forgotten every key."""
-    backup = tmp_path_factory.mktemp("backup") / "airflow.db"
+    backup = tmp_path_factory.mktemp("backup") / "airflow.dump"
     with ExitStack() as stack:
         payers = [stack.enter_context(stage.own_exchange()) for _ in range(3)]
         paid = stage.run("pay", payers[0], "1.5")
@@ -200,7 +192,7 @@ def restored(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert refused.record()["state"] == "rejected"
         stage.airflow.kill("scheduler", tree=True)
         untried = stage.run("pay", payers[0], "2.5")
-        save_database(stage.airflow.home, backup)
+        stage.airflow.database.save(backup)
         stage.airflow.start("scheduler")
         stage.airflow.wait_healthy()
         assert [untried.wait(), refused.again(), undecided.again()] == ["success"] * 3

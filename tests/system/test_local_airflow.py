@@ -171,7 +171,7 @@ def test_nothing_of_the_users_airflow_is_inherited(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", "theirs")
     wanted = {"AIRFLOW_CONN_PACIFICA_DEFAULT": "ours"}
 
-    environment = Settings(home=tmp_path, dags_folder=tmp_path, port=1, env=wanted).environment()
+    environment = Settings(home=tmp_path, dags_folder=tmp_path, port=1, database_url="ours", env=wanted).environment()
 
     assert environment["AIRFLOW_HOME"] == str(tmp_path)
     assert environment["AIRFLOW_CONN_PACIFICA_DEFAULT"] == "ours"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dev.airflow_rest import RestRefused
 from tests.system.runs import WAIT_S, Run
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def backfilled(stage: Stage, dag_id: str, payer: Payer, days: tuple[str, str], a
         "reprocess_behavior": "completed",
         "dag_run_conf": conf,
     }
-    stage.unpause(dag_id)
-    stage.airflow.wait_until(lambda: accepted(stage, body), WAIT_S, f"Airflow to begin the backfill of {dag_id}")
+    stage.airflow.unpause(dag_id, WAIT_S)
+    airflow.rest("POST", "/backfills", body)
     ended: list[str] = []
 
     def all_ended() -> bool:
@@ -64,17 +63,6 @@ def backfilled(stage: Stage, dag_id: str, payer: Payer, days: tuple[str, str], a
 
     airflow.wait_until(all_ended, WAIT_S, f"the backfill of {dag_id}")
     return [Run(airflow, payer, dag_id, run_id, stage.folder / run_id) for run_id in sorted(ended)]
-
-
-def accepted(stage: Stage, body: object) -> bool:
-    """Ask for the backfill; on SQLite Airflow often answers 503 or 500, "database is locked", while others write."""
-    try:
-        stage.airflow.rest("POST", "/backfills", body)
-    except RestRefused as error:
-        if error.status < 500:
-            raise
-        return False
-    return True
 
 
 @pytest.mark.parametrize(("dag_id", "amount", "state"), [("again", "1.25", "success"), ("changed", "9", "failed")])

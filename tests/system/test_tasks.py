@@ -126,24 +126,24 @@ def test_a_deferred_task_resumes_with_the_order_it_was_deferred_with(stage: Stag
 
 
 @pytest.mark.slow
-def test_a_quota_for_ten_a_minute_burns_no_try_of_twenty(stage: Stage) -> None:
+def test_a_quota_for_two_a_minute_burns_no_try_of_five(stage: Stage) -> None:
     """Mapped tasks on one account and quota wait out each 429 within their first try (F61, F95): all pay, once each."""
     stage.airflow.rest("POST", "/pools", {"name": "throttled", "slots": 4})
     with stage.own_exchange(expiry_window_ms=10_000) as payer:
-        payer.exchange.control("POST", "/options", {"enforce_credits": True, "quota": 20})
-        orders = [order(f"ref-{number}", f"1.{number:02}") for number in range(20)]
+        payer.exchange.control("POST", "/options", {"enforce_credits": True, "quota": 4})
+        orders = [order(f"ref-{number}", f"1.{number:02}") for number in range(5)]
         run = stage.run("pay_throttled", payer, orders=orders)
 
         assert run.wait() == "success"
 
         tasks = [t for t in stage.airflow.task_instances(run.dag_id, run.run_id) if t["task_id"] == run.task_id]
-        receipts = [run.receipt(map_index=index) for index in range(20)]
+        receipts = [run.receipt(map_index=index) for index in range(5)]
         assert {each["try_number"] for each in tasks} == {1}
         assert {each["idempotency_key"]: each["batch_nonce"] for each in receipts} == {
             each["idempotency_key"]: each["batch_nonce"] for each in payer.debits()
         }
-        assert len(receipts) == len(payer.debits()) == 20
-        assert any(re.search(r"waiting \S+ s: .*429", run.log(map_index=index)) for index in range(20))
+        assert len(receipts) == len(payer.debits()) == 5
+        assert any(re.search(r"waiting \S+ s: .*429", run.log(map_index=index)) for index in range(5))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.system.stage import Stage
 
 pytestmark = [pytest.mark.side_by_side, pytest.mark.slow]
-MANY = 200
+MANY = 60
 FEW = 6
 ACCOUNTS = 30
 SOCKETS = 2
@@ -37,7 +37,7 @@ def waiting(stage: Stage, payer: Payer, count: int, conns: dict[str, str] | None
         2 * WAIT_S,
         f"{count} tasks to be deferred",
     )
-    run.wait_scheduler_knows_deferred(count)
+    run.wait_scheduler_knows()
     return run
 
 
@@ -62,7 +62,7 @@ def check_all_settled(run: Run, count: int) -> None:
 
 
 @pytest.mark.timeout(700)
-def test_two_hundred_deferred_tasks_outlive_their_triggerer_and_share_every_look(stage: Stage) -> None:
+def test_sixty_deferred_tasks_outlive_their_triggerer_and_share_every_look(stage: Stage) -> None:
     """The triggerer is killed while all wait (F43): each ends with its own settled receipt, at a few looks in all."""
     with stage.own_exchange() as payer:
         run = waiting(stage, payer, MANY)
