@@ -18,7 +18,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-3.1 lint ui bench simulate explore mutants chaos constraints clean
+.PHONY: help setup check demo test test-3.1 lint ui bench simulate explore mutants chaos constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ ui: $(STAMP) ## sandbox and Airflow with its web page, until Ctrl-C
 
 test: $(STAMP) ## the whole suite, with branch coverage (ARGS='-k word' for a part)
 	@exec $(PY) -m pytest --cov --cov-branch $(if $(ARGS),$(ARGS),--cov-fail-under=95 -n 2)
+
+check: $(STAMP) ## lint, unit tests, properties and 200 worlds: for the minute between two edits
+	@PY=$(PY) dev/lint.sh
+	@$(PY) -m pytest -q -n 2 tests/unit tests/properties
+	@exec $(PY) -m dev.simulate --worlds 200
 
 test-3.1: ## the record in a Variable, on a real Airflow 3.1 (sets up .venv-3.1)
 	@$(MAKE) AIRFLOW=3.1 test ARGS="tests/system/test_variables.py --no-cov"

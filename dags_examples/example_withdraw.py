@@ -21,10 +21,10 @@ with DAG(
 
     WithdrawalBatchSensor(
         task_id="wait_until_settled",
-        symbol="{{ ti.xcom_pull('withdraw')['symbol'] }}",
-        batch_nonce="{{ ti.xcom_pull('withdraw')['batch_nonce'] }}",
-        amount="{{ ti.xcom_pull('withdraw')['requested_amount'] }}",
+        symbol=withdraw.output["symbol"],
+        batch_nonce=withdraw.output["batch_nonce"],
+        amount=withdraw.output["requested_amount"],
         mode="reschedule",
         poke_interval=30,
         timeout=timedelta(hours=24),
-    ).set_upstream(withdraw)
+    )

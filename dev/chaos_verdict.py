@@ -149,12 +149,12 @@ class Judge:
             run = withdrawal.run
             task, number = (run.dag_id, run.run_id, withdrawal.task_id), int(self._task(withdrawal)["try_number"])
             log = self._airflow.task_log(*task, number, withdrawal.map_index)
-            found = re.findall(r"'exc_type': '(\w+)', 'exc_value': ['\"](.*?)(?:\\n|['\"], )", log)
+            found = re.findall(r"'exc_type': '(\w+)', 'exc_value': ['\"](.*?)['\"], ", log)
             self._claims[str(withdrawal)] = ": ".join(found[-1]) if found else f"no error is logged by try {number}"
         return self._claims[str(withdrawal)]
 
 
 def _cause(claim: str) -> str:
     """Return why an outcome is unknown, without what differs from case to case."""
-    reason = re.sub(r"^OutcomeUnknown: It is UNKNOWN whether .*? was withdrawn: |\. Money may have moved.*$", "", claim)
-    return re.sub(r"\d+", "n", reason)[:140]
+    told = re.search(r"Why: (.*?)\.?(?:\\n|$)", claim)
+    return re.sub(r"\d+", "n", told[1] if told else claim)[:140]

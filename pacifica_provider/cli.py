@@ -157,8 +157,8 @@ def prune(args: argparse.Namespace) -> int:
         return REFUSED
     forgotten, unreadable = ledger.prune(ledger_from_outside(), before_ms, _now_ms())
     print(
-        f"Forgot {forgotten} withdrawals. Runs from before {args.before} ask a person instead of paying from now on; "
-        "so do those that catchup or a backfill makes later."
+        f"Withdrawals forgotten: {forgotten}. Runs from before {args.before} ask a person instead of paying from now "
+        "on; so do those that catchup or a backfill makes later."
     )
     if unreadable:
         print(f"These entries cannot be read and were left as they are: {', '.join(unreadable)}.")
@@ -223,7 +223,7 @@ def _decide(ledger: WholeLedger, waiting: str, record: Record, args: argparse.Na
     from pacifica_provider.withdrawals import decisions
 
     if not (args.why or "").strip() or "…" in args.why:
-        print("--why is missing: write the reason, it is kept in the record. Nothing was decided.")
+        print("--why is missing: write the reason in the place of …, it is kept in the record. Nothing was decided.")
         return REFUSED
     said = {"by": args.by or getpass.getuser(), "why": args.why, "decision_id": uuid.uuid4().hex}
     listed = () if args.decide == "void" else _listed(record)
@@ -332,11 +332,12 @@ def _describe(record: Record, entry: str) -> str:
 
 
 def _describe_rows(record: Record, listed: Sequence[ListedRow]) -> str:
+    from pacifica_provider.withdrawals.messages import rows_text
+
     symbol = record.order.symbol
     if not listed:
         return f"Pacifica's lists show no withdrawal of {symbol} since the record began."
-    rows = "\n".join(f"  - {_time(each.row.created_at_ms)}  {each}" for each in listed)
-    return f"Pacifica lists these withdrawals of {symbol} since the record began:\n{rows}"
+    return f"Pacifica lists these withdrawals of {symbol} since the record began:\n{rows_text(listed)}"
 
 
 def _describe_choices(record: Record, listed: Sequence[ListedRow], command: str) -> str:
@@ -362,15 +363,11 @@ def _describe_choices(record: Record, listed: Sequence[ListedRow], command: str)
 
 
 def _attempt(attempt: Attempt) -> str:
+    from pacifica_provider.withdrawals.messages import utc_text
+
     status = "" if attempt.status is None else f" HTTP {attempt.status}"
     detail = f" ({attempt.detail})" if attempt.detail else ""
-    return f"signed {_time(attempt.signed_ms)}: {attempt.outcome}{status}{detail}"
-
-
-def _time(unix_ms: int) -> str:
-    from datetime import datetime, timezone
-
-    return datetime.fromtimestamp(unix_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
+    return f"signed {utc_text(attempt.signed_ms)}: {attempt.outcome}{status}{detail}"
 
 
 if __name__ == "__main__":

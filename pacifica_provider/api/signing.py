@@ -117,10 +117,11 @@ class Signer:
             mask(base58.b58encode(raw).decode("ascii"))
             mask(raw.hex())
             mask(raw.hex().upper())
-            mask(base64.b64encode(raw).decode("ascii"))
-            mask(base64.urlsafe_b64encode(raw).decode("ascii"))
-            mask(json.dumps(list(raw)))
-            mask(json.dumps(list(raw), separators=(",", ":")))
+            # Without padding and brackets the padded and bracketed forms are masked as well.
+            mask(base64.b64encode(raw).decode("ascii").rstrip("="))
+            mask(base64.urlsafe_b64encode(raw).decode("ascii").rstrip("="))
+            mask(json.dumps(list(raw))[1:-1])
+            mask(json.dumps(list(raw), separators=(",", ":"))[1:-1])
             mask(repr(raw))
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.client import PacificaClient
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
+    from pacifica_provider.hooks.receipts import Receipt
     from pacifica_provider.withdrawals.ledger import Ledger
     from pacifica_provider.withdrawals.settlement import Awaited, Settlement, Waiting
     from pacifica_provider.withdrawals.withdraw import Runtime
@@ -145,7 +146,7 @@ class PacificaHook(BaseHook):
         context: Mapping[str, Any],
         withdrawal_ref: str | None = None,
         allow_backfill: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Receipt:
         """
         Withdraw once for the DAG run that the context belongs to, whatever retry, clear or backfill this is.
 
@@ -170,7 +171,7 @@ class PacificaHook(BaseHook):
         *,
         allow_backfill: bool,
         tag_amount: bool,
-    ) -> dict[str, Any]:
+    ) -> Receipt:
         """Withdraw as ``withdraw_spot_asset`` does, for a task that has one reference for ever."""
         with failing_without_retry():
             return self._withdraw(
@@ -193,7 +194,7 @@ class PacificaHook(BaseHook):
         allow_backfill: bool,
         one_reference: bool = False,
         tag_amount: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Receipt:
         from pacifica_provider.hooks.ledgers import ledger_for
         from pacifica_provider.hooks.receipts import receipt_json
         from pacifica_provider.hooks.task_context import TaskRun
@@ -211,11 +212,12 @@ class PacificaHook(BaseHook):
                     order = tagged(order, identity.idempotency_key())
             run.refuse_second_call(withdrawal_ref)
         self.log.info(
-            "Pacifica %s, account %s, scope %r: %s for this run, idempotency key %s",
-            settings.environment,
-            settings.account,
-            settings.idempotency_scope,
+            "%s from account %s on Pacifica %s (reference %r, scope %r, idempotency key %s)",
             order,
+            settings.account,
+            settings.environment,
+            withdrawal_ref,
+            settings.idempotency_scope,
             identity.idempotency_key(),
         )
 
@@ -240,7 +242,7 @@ class PacificaHook(BaseHook):
 
     def recorded_receipt(
         self, context: Mapping[str, Any], withdrawal_ref: str | None, symbol: str, batch_nonce: int
-    ) -> dict[str, Any]:
+    ) -> Receipt:
         """
         Return the receipt that the running task has on record for this batch; nothing is sent or looked up at Pacifica.
 
@@ -332,12 +334,18 @@ class PacificaHook(BaseHook):
                 f"The connection {self.pacifica_conn_id!r} holds no private key (password): it can read, but not "
                 "withdraw. Nothing was sent."
             )
+        if self._connection.password in {settings.account, settings.agent_wallet}:
+            raise KeyMaterialError(
+                f"The connection {self.pacifica_conn_id!r} holds an address in the place of the private key "
+                "(password). Nothing was sent."
+            )
         signer = Signer.from_base58(self._connection.password)
         signer.mask_with(mask_secret)
         if settings.agent_wallet not in {None, signer.public_key}:
+            # The pin is not repeated: a seed looks like an address, and may have been written into the wrong field.
             raise KeyMaterialError(
-                f"The connection pins agent wallet {settings.agent_wallet}, but its private key is that of "
-                f"{signer.public_key}. Nothing was sent."
+                f"The connection pins another agent wallet than that of its private key, {signer.public_key}. Nothing "
+                "was sent."
             )
         if signer.public_key == settings.account:
             self.log.warning(
@@ -345,6 +353,10 @@ class PacificaHook(BaseHook):
                 "An agent key (app.pacifica.fi/apikey) risks less."
             )
         return signer
+
+    def __reduce__(self) -> tuple[type[PacificaHook], tuple[str]]:
+        """Pickle the connection's id alone: what was read of the connection holds the key."""
+        return type(self), (self.pacifica_conn_id,)
 
     def _runtime(self) -> Runtime:
         from pacifica_provider.hooks.task_context import runtime

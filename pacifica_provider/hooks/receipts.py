@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from pacifica_provider.api.amounts import canonical_text, difference
 
@@ -11,7 +11,27 @@ if TYPE_CHECKING:
     from pacifica_provider.withdrawals.record import StoredReceipt
 
 
-def receipt_json(receipt: StoredReceipt, settings: ConnectionSettings, symbol: str, key: str) -> dict[str, Any]:
+class _Accepted(TypedDict):
+    account: str
+    environment: str
+    symbol: str
+    batch_nonce: int
+    requested_amount: str
+    fee_amount: str | None
+    net_amount: str | None
+    idempotency_key: str
+    submitted_at_ms: int
+    adopted: bool
+
+
+class Receipt(_Accepted, total=False):
+    """What a withdrawal returns: amounts as decimal text, times in Unix milliseconds; the last two once it settled."""
+
+    transaction_id: str
+    seen_settled_at_ms: int
+
+
+def receipt_json(receipt: StoredReceipt, settings: ConnectionSettings, symbol: str, key: str) -> Receipt:
     """Return the receipt; fee and net amount are ``None`` where an adopted row does not show them."""
     fee, gross = receipt.fee_amount, receipt.requested_amount
     return {

@@ -30,6 +30,7 @@ _WS_URLS = {"mainnet": "wss://ws.pacifica.fi/ws", "testnet": "wss://test-ws.paci
 # Strict, since another parser may read an odd host as another one.
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
+_WORD = re.compile(r"[a-zA-Z_]{1,30}", re.ASCII)
 EXTRAS = (
     "environment",
     "agent_wallet",
@@ -173,7 +174,9 @@ def _refuse_unknown(given: Mapping[str, object]) -> None:
     hint = ""
     if any(word in name.lower() for name in unknown for word in ("key", "seed", "pair", "mnemonic", "secret")):
         hint = " A private key belongs into the password field, where Airflow masks it."
-    raise _refused(f"unknown extra {', '.join(unknown)}; known are {', '.join(EXTRAS)}.{hint}")
+    # What is no plain word may be a key that was written into the wrong place.
+    shown = [name if _WORD.fullmatch(name) else "(a name that is not repeated)" for name in unknown]
+    raise _refused(f"unknown extra {', '.join(shown)}; known are {', '.join(EXTRAS)}.{hint}")
 
 
 def _base_url(environment: str, host: str | None) -> str:
@@ -246,8 +249,10 @@ def _limits(value: object) -> dict[str, Decimal] | None:
     for symbol, amount in table.items():
         try:
             limits[Order.parse(symbol, "1").symbol] = parse_amount(amount)
-        except ConfigurationError as error:
-            raise _refused(f"extra 'withdrawal_limits': {error}") from None
+        except ConfigurationError:  # whose text may repeat what was written
+            raise _refused(
+                'extra \'withdrawal_limits\' must give each symbol a positive decimal amount, such as {"SOL": "10"}'
+            ) from None
     return limits
 
 

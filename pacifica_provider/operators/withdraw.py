@@ -5,25 +5,31 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
 
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
+from pacifica_provider.links import SolanaTransactionLink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from decimal import Decimal
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
     from pacifica_provider.hooks.pacifica import PacificaHook
+    from pacifica_provider.hooks.receipts import Receipt
 
 LONGEST_WAIT = timedelta(days=366)
+LONGEST_WAIT_S = LONGEST_WAIT.total_seconds()
 # A worker that dies is missed after five minutes (Airflow's default); with its default delay of five more, the next try
 # would come when the key may be forgotten, and would have to ask a person.
 RETRIES = 3
 RETRY_DELAY = timedelta(minutes=1)
+REFERENCE = "{{ task.withdrawal_ref }}"
 
 
 def _with_ledger(assets: Any) -> list[Any]:
@@ -61,6 +67,11 @@ class _PartialWithLedger:
             airflow_s = conf.getint("core", "default_task_retry_delay", fallback=300)
             if "retry_delay" not in kwargs and made.kwargs["retry_delay"] == timedelta(seconds=airflow_s):
                 made.kwargs["retry_delay"] = RETRY_DELAY
+            if "multiple_outputs" not in kwargs:
+                made.kwargs["multiple_outputs"] = True
+            # What Airflow's page calls a mapped task: the withdrawal's name, not its place in a list.
+            if kwargs.get("map_index_template") is None:
+                made.kwargs["map_index_template"] = REFERENCE
             return made
 
         return partial
@@ -81,8 +92,11 @@ class WithdrawSpotAssetOperator(BaseOperator):
     Where the outcome cannot be shown the task fails with ``OutcomeUnknown``, without retry, and waits for a person;
     the error says what to look at. A cleared task whose withdrawal was accepted returns the receipt and sends nothing.
 
+    What can be known when the DAG is parsed is refused then, with ``ConfigurationError``.
+
     :param symbol: spot asset as Pacifica writes it, case sensitive. (templated)
-    :param amount: gross amount as decimal text, such as ``"1.5"``; the fee is taken out of it. (templated)
+    :param amount: gross amount as decimal text, such as ``"1.5"``, never a float; the fee is taken out of it.
+        (templated)
     :param withdrawal_ref: tells several withdrawals of one task apart; required when the task is mapped, unique in
         the run. (templated)
     :param pacifica_conn_id: the connection, of type ``pacifica``.
@@ -96,6 +110,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
     :param tag_amount: experimental. Take up to 0.00009999 off the amount, derived from the idempotency key, so that the
         withdrawal is recognised in Pacifica's lists by its amount alone and a lost answer needs no person, in a mapped
         task either. Whether Pacifica takes eight decimal places of every asset is not known.
+    :param multiple_outputs: each field of the receipt is an XCom of its own too, so that
+        ``withdraw.output["batch_nonce"]`` can be handed to the sensor.
     :param retries: three unless the DAG says otherwise; a retry settles what the try before it left.
     :param retry_delay: a minute unless the DAG says otherwise, so that a retry comes while Pacifica knows the key.
     :return: the receipt: ``account, environment, symbol, batch_nonce, requested_amount, fee_amount, net_amount,
@@ -106,13 +122,16 @@ class WithdrawSpotAssetOperator(BaseOperator):
     partial = _PartialWithLedger()
     template_fields: Sequence[str] = ("symbol", "amount", "withdrawal_ref")
     ui_color = "#d9eef7"
+    operator_extra_links = (SolanaTransactionLink(),)
+    saw: tuple[str, str | None] | None = None
+    """Environment and transaction of the withdrawal, for the link."""
 
     def __init__(
         self,
         *,
-        symbol: str,
-        amount: str,
-        withdrawal_ref: str | None = None,
+        symbol: str | XComArg,
+        amount: str | int | Decimal | XComArg,
+        withdrawal_ref: str | XComArg | None = None,
         pacifica_conn_id: str = "pacifica_default",
         wait_for_settlement: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -120,11 +139,14 @@ class WithdrawSpotAssetOperator(BaseOperator):
         settlement_timeout: timedelta = timedelta(hours=72),
         allow_backfill: bool = False,
         tag_amount: bool = False,
+        multiple_outputs: bool = True,
         retries: int | None = RETRIES,
         retry_delay: timedelta | float = RETRY_DELAY,
         **kwargs: Any,
     ) -> None:
-        super().__init__(retries=retries, retry_delay=retry_delay, **kwargs)
+        if withdrawal_ref is not None:
+            kwargs.setdefault("map_index_template", REFERENCE)
+        super().__init__(retries=retries, retry_delay=retry_delay, multiple_outputs=multiple_outputs, **kwargs)
         self.inlets = _with_ledger(self.inlets)
         self.outlets = _with_ledger(self.outlets)
         self.symbol = symbol
@@ -137,6 +159,17 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.settlement_timeout = settlement_timeout
         self.allow_backfill = allow_backfill
         self.tag_amount = tag_amount
+        for problem in self._problems():
+            from pacifica_provider.hooks.failures import failing_without_retry
+
+            with failing_without_retry():  # a mapped task is only made when it runs
+                raise ConfigurationError(f"{type(self).__name__}: {problem}. Nothing was sent by this try.")
+
+    if TYPE_CHECKING:  # the base promises less than it returns
+
+        @property
+        def output(self) -> PlainXComArg:
+            """What this task will have returned: ``output["batch_nonce"]`` is a field of the receipt."""
 
     @cached_property
     def hook(self) -> PacificaHook:
@@ -145,14 +178,13 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
         return PacificaHook(self.pacifica_conn_id)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Receipt:
         """Withdraw, or recall the withdrawal of this run; then wait for it if asked to."""
-        self._check_waiting()
         receipt = self.hook.withdraw_for_operator(
             self.symbol,
             self.amount,
             context,
-            self.withdrawal_ref,
+            cast("str | None", self.withdrawal_ref),  # rendered by now
             allow_backfill=self.allow_backfill,
             tag_amount=self.tag_amount,
         )
@@ -160,14 +192,14 @@ class WithdrawSpotAssetOperator(BaseOperator):
             return self._published(context, receipt)
         end_time = time.time() + self.settlement_timeout.total_seconds()
         if self.deferrable:
-            # It may wait for hours: whoever looks meanwhile sees what was accepted.
-            context["ti"].xcom_push(key="return_value", value=receipt)
+            if self.do_xcom_push:  # it may wait for hours: whoever looks meanwhile sees what was accepted
+                context["ti"].xcom_push(key="return_value", value=receipt)
             self._defer(receipt, end_time)
         return self._published(context, self._wait(receipt, end_time))
 
     def execute_complete(
-        self, context: Context, event: Mapping[str, Any] | None, receipt: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+        self, context: Context, event: Mapping[str, Any] | None, receipt: Receipt | None = None
+    ) -> Receipt:
         """
         Finish after the deferral, by the event and the receipt alone.
 
@@ -178,9 +210,10 @@ class WithdrawSpotAssetOperator(BaseOperator):
         try:
             row = settled_row(event)
         except SettlementTimeout as error:
-            raise _timeout(str(error), receipt or {}) from None
+            raise _timeout(str(error), receipt) from None
         if receipt is None:  # dag.test() loses what was deferred with
-            receipt = self.hook.recorded_receipt(context, self.withdrawal_ref, row["symbol"], row["batch_nonce"])
+            reference = cast("str | None", self.withdrawal_ref)  # rendered by now
+            receipt = self.hook.recorded_receipt(context, reference, row["symbol"], row["batch_nonce"])
         return self._published(context, self._settled(receipt, row))
 
     def on_kill(self) -> None:
@@ -189,32 +222,40 @@ class WithdrawSpotAssetOperator(BaseOperator):
             "Killed. A withdrawal that was sent cannot be recalled; the next try settles it, and pays once."
         )
 
-    def _check_waiting(self) -> None:
-        """Refuse what would only fail after the money has moved."""
+    def _problems(self) -> Iterator[str]:
+        """Yield what is wrong with an argument whose value is known already: better now than once money has moved."""
+        for name in ("wait_for_settlement", "deferrable", "allow_backfill", "tag_amount"):
+            if not isinstance(getattr(self, name), bool):
+                yield f"{name} must be True or False, not {getattr(self, name)!r}"
         timeout: object = self.settlement_timeout
+        if not isinstance(timeout, timedelta) or not timedelta(0) <= timeout <= LONGEST_WAIT:
+            yield f"settlement_timeout must be a timedelta of at most {LONGEST_WAIT.days} days, not {timeout!r}"
         interval: object = self.poll_interval
-        fits = isinstance(timeout, timedelta) and timedelta(0) <= timeout <= LONGEST_WAIT
-        fits = fits and isinstance(interval, (int, float)) and not isinstance(interval, bool)
-        fits = fits and 0 < interval <= LONGEST_WAIT.total_seconds()  # type: ignore[operator]  # just seen to be a number
-        if self.wait_for_settlement and not fits:
-            from pacifica_provider.hooks.failures import failing_without_retry
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0 < interval <= LONGEST_WAIT_S:
+            yield f"poll_interval must be a positive number of seconds, not {interval!r}"
+        conn_id: object = self.pacifica_conn_id
+        if not isinstance(conn_id, str) or not conn_id:
+            yield f"pacifica_conn_id must be the id of a connection, not {conn_id!r}"
+        symbol, amount = _is_known(self.symbol), _is_known(self.amount)
+        if symbol or amount:
+            from pacifica_provider.withdrawals.identity import Order
 
-            with failing_without_retry():
-                raise ConfigurationError(
-                    f"settlement_timeout must be a timedelta of at most {LONGEST_WAIT.days} days, and poll_interval a "
-                    "positive number of seconds. Nothing was sent by this try."
-                )
+            try:
+                Order.parse(self.symbol if symbol else "SOL", self.amount if amount else "1")
+            except ConfigurationError as error:
+                yield str(error).removesuffix(". Nothing was sent.")
 
-    def _published(self, context: Context, receipt: dict[str, Any]) -> dict[str, Any]:
+    def _published(self, context: Context, receipt: Receipt) -> Receipt:
         """Put the receipt into the event of every asset among the outlets; an alias names none, so it gets nothing."""
+        self.saw = receipt["environment"], receipt.get("transaction_id")
         outlet_events = context.get("outlet_events")
         if outlet_events is not None:
             for outlet in self.outlets:
                 if isinstance(outlet, Asset):
-                    outlet_events[outlet].extra.update(receipt)
+                    outlet_events[outlet].extra.update(cast("dict[str, Any]", receipt))
         return receipt
 
-    def _defer(self, receipt: dict[str, Any], end_time: float) -> None:
+    def _defer(self, receipt: Receipt, end_time: float) -> None:
         from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
 
         self.defer(
@@ -233,7 +274,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
             timeout=self.settlement_timeout + timedelta(seconds=2 * self.poll_interval + 60),
         )
 
-    def _wait(self, receipt: dict[str, Any], end_time: float) -> dict[str, Any]:
+    def _wait(self, receipt: Receipt, end_time: float) -> Receipt:
         from pacifica_provider.api.amounts import parse_wire_amount
         from pacifica_provider.triggers.events import settled_json
         from pacifica_provider.withdrawals.settlement import Awaited, Expired, Settled, Waiting, timed_out
@@ -252,7 +293,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
                 raise _timeout(seen.text, receipt)
             time.sleep(max(0.0, min(self.poll_interval, end_time - time.time())))
 
-    def _settled(self, receipt: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    def _settled(self, receipt: Receipt, row: Mapping[str, Any]) -> Receipt:
         """Say the end of it, and complete the receipt."""
         seen_ms, submitted_ms = row["seen_settled_at_ms"], receipt["submitted_at_ms"]
         self.log.info(
@@ -266,13 +307,21 @@ class WithdrawSpotAssetOperator(BaseOperator):
         return {**receipt, "transaction_id": row["transaction_id"], "seen_settled_at_ms": seen_ms}
 
 
-def _timeout(text: str, receipt: Mapping[str, Any]) -> SettlementTimeout:
+def _is_known(value: object) -> bool:
+    """Say whether an argument is what it will be, not a template or another task's result."""
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    return not hasattr(value, "resolve")  # as what Airflow fills in later has it
+
+
+def _timeout(text: str, receipt: Receipt | None) -> SettlementTimeout:
     """Return the error that the wait for this receipt is over."""
-    return SettlementTimeout(
-        text,
-        idempotency_key=receipt.get("idempotency_key"),
-        symbol=receipt.get("symbol"),
-        amount=receipt.get("requested_amount"),
-        batch_nonces=(receipt["batch_nonce"],) if receipt else (),
-        submitted_at_ms=(receipt["submitted_at_ms"],) if receipt else (),
+    error = SettlementTimeout(
+        f"{text} The withdrawal WAS accepted and must not be made again: a retry, or clearing this task, waits on and "
+        "sends nothing."
     )
+    if receipt is not None:
+        error.idempotency_key, error.symbol = receipt["idempotency_key"], receipt["symbol"]
+        error.amount = receipt["requested_amount"]
+        error.batch_nonces, error.submitted_at_ms = (receipt["batch_nonce"],), (receipt["submitted_at_ms"],)
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,25 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
+from pacifica_provider.links import SolanaTransactionLink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from pacifica_provider.hooks.pacifica import PacificaHook
     from pacifica_provider.withdrawals.settlement import Awaited, Waiting
+
+
+_WAIT_ON = (
+    "Nothing was sent, and a withdrawal that was accepted has not failed: do not make it again. Airflow does not retry "
+    "a sensor's timeout; clear this task to wait on. Whether it was accepted shows the withdrawing task's receipt."
+)
+_CHECK = (
+    "Check symbol, batch_nonce and amount against the withdrawing task's receipt, which shows whether it was accepted "
+    "at all. Nothing was sent."
+)
 
 
 class WithdrawalBatchSensor(BaseSensorOperator):
@@ -36,7 +48,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
     private key is enough.
 
     With ``mode="poke"`` or ``deferrable=True`` a withdrawal that is in neither list for 30 minutes fails the sensor,
-    since a nonce that Pacifica does not know never settles.
+    since a nonce that Pacifica does not know never settles. ``soft_fail`` skips for the timeout alone. Airflow never
+    retries a sensor's timeout; cleared, the sensor waits on.
 
     :param symbol: spot asset of the withdrawal. (templated)
     :param batch_nonce: the receipt's ``batch_nonce``; digits as text are fine. (templated)
@@ -49,13 +62,16 @@ class WithdrawalBatchSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("symbol", "batch_nonce", "amount")
     ui_color = "#d9eef7"
+    operator_extra_links = (SolanaTransactionLink(),)
+    saw: tuple[str, str | None] | None = None
+    """Environment and transaction of the withdrawal, for the link."""
 
     def __init__(
         self,
         *,
-        symbol: str,
-        batch_nonce: int | str,
-        amount: str | None = None,
+        symbol: str | XComArg,
+        batch_nonce: int | str | XComArg,
+        amount: str | XComArg | None = None,
         pacifica_conn_id: str = "pacifica_default",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -87,10 +103,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
             if not self.deferrable:
                 return super().execute(context)
             found = self.poke(context)
-        except SensorSettlementTimeout:
-            raise
         except AirflowSensorTimeout as error:
-            raise SensorSettlementTimeout(f"{error} {self._time_is_up(awaited)}") from None
+            raise self._failed(SensorSettlementTimeout, f"{error} {self._time_is_up(awaited)}") from None
         except AirflowSkipException as error:
             raise AirflowSkipException(f"{error} {self._time_is_up(awaited)}") from None
         if found.is_done:
@@ -99,28 +113,34 @@ class WithdrawalBatchSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; neither the network nor the exchange can fail it, only the grace of what is in neither list."""
-        from pacifica_provider.triggers.events import settled_json
+        from pacifica_provider.triggers.events import NotListed, settled_json
         from pacifica_provider.withdrawals.settlement import Expired, Settled, Waiting
 
         awaited = self._awaited()
         seen = self.hook.look_for(awaited, self._waiting or Waiting())
         if isinstance(seen, Settled):
             self.log.info("%s: settled in transaction %s", awaited, seen.row.transaction_id)
+            self.saw = self.hook.settings.environment, seen.row.transaction_id
             return PokeReturnValue(is_done=True, xcom_value=settled_json(seen.row))
         if isinstance(seen, Expired):
-            raise SensorSettlementTimeout(seen.text)
+            raise self._failed(NotListed, f"{seen.text} {_CHECK}")
         self.log.info("%s: %s", awaited, seen.last_seen)
         self._waiting = seen
         return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
         """Finish after the deferral, by the event alone."""
-        from pacifica_provider.triggers.events import settled_row
+        from pacifica_provider.triggers.events import NotListed, settled_row
 
         try:
-            return settled_row(event)
+            row = settled_row(event)
+        except NotListed as error:
+            raise self._failed(NotListed, f"{error} {_CHECK}") from None
         except SettlementTimeout as error:
-            raise SensorSettlementTimeout(str(error)) from None
+            raise self._failed(SensorSettlementTimeout, f"{error} {_WAIT_ON}") from None
+        with suppress(ConfigurationError):  # a link is no reason to fail
+            self.saw = self.hook.settings.environment, row["transaction_id"]
+        return row
 
     def _awaited(self) -> Awaited:
         from pacifica_provider.api.models import parse_batch_nonce
@@ -159,7 +179,17 @@ class WithdrawalBatchSensor(BaseSensorOperator):
     def _time_is_up(self, awaited: Awaited) -> str:
         from pacifica_provider.withdrawals.settlement import Waiting, timed_out
 
-        return timed_out(awaited, self._waiting or Waiting()).text
+        return f"{timed_out(awaited, self._waiting or Waiting()).text} {_WAIT_ON}"
+
+    def _failed(self, kind: type[SettlementTimeout], text: str) -> SettlementTimeout:
+        """Return the error with what is waited for."""
+        nonce = str(self.batch_nonce)
+        return kind(
+            text,
+            symbol=str(self.symbol),
+            amount=None if self.amount is None else str(self.amount),
+            batch_nonces=(int(nonce),) if nonce.isdecimal() else (),
+        )
 
 
 class SensorSettlementTimeout(SettlementTimeout, AirflowSensorTimeout):

@@ -22,6 +22,10 @@ class AlienEventError(PacificaError):
     """The trigger's event is empty or unknown; nothing is concluded from it."""
 
 
+class NotListed(SettlementTimeout):
+    """It was in neither of Pacifica's lists for so long that its nonce or amount is probably wrong."""
+
+
 def row_json(row: SettledWithdrawal) -> dict[str, Any]:
     """Return a settled row as plain JSON, the amount as decimal text."""
     from pacifica_provider.api.amounts import canonical_text
@@ -58,12 +62,14 @@ def settled_row(event: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     Return the settled row of an event.
 
-    :raises SettlementTimeout: if the time was up, or the withdrawal was in neither list for too long.
+    :raises SettlementTimeout: if the time was up.
+    :raises NotListed: if the withdrawal was in neither list for too long.
     :raises AlienEventError: if the event is empty, of unknown status, or says settled without a transaction id.
     """
     status = event.get("status") if isinstance(event, Mapping) else None
     if event is not None and status == "expired" and event.get("text"):
-        raise SettlementTimeout(str(event["text"]))
+        kind = NotListed if event.get("reason") == "not_seen" else SettlementTimeout
+        raise kind(str(event["text"]))
     row = event.get("row") if event is not None and status == "settled" else None
     if not isinstance(row, Mapping) or not row.get("transaction_id"):
         raise AlienEventError(

@@ -6,6 +6,7 @@ Every message says whether money moved, may have moved or did not, and what to d
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeVar
 
 from pacifica_provider.exceptions import (
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from pacifica_provider.withdrawals.record import Record
 
 E = TypeVar("E", bound=PacificaError)
+
+
+def utc_text(unix_ms: int) -> str:
+    """Return a time as ISO text, such as ``2026-11-23T06:00:00.000+00:00``."""
+    return datetime.fromtimestamp(unix_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
+
+
+def rows_text(listed: Sequence[ListedRow]) -> str:
+    """Return a line for each listed withdrawal: when it was made, what it is, and how well it fits."""
+    return "\n".join(f"  - {utc_text(each.row.created_at_ms)}  {each}" for each in listed)
 
 
 class Messages:
@@ -122,14 +133,19 @@ class Messages:
         if listed is None:
             seen = "Pacifica's lists could not be read now."
         elif listed:
-            rows = "\n".join(f"  - {row}" for row in listed)
-            seen = f"Pacifica lists these withdrawals of {record.order.symbol} since the record began:\n{rows}"
+            symbol = record.order.symbol
+            seen = f"Pacifica lists these withdrawals of {symbol} since the record began:\n{rows_text(listed)}"
         else:
             seen = f"Pacifica's lists showed no withdrawal of {record.order.symbol} since the record began."
+        choices = ["void because it was settled elsewhere"]
+        if not record.duplicate:  # a key that Pacifica knows stands for a withdrawal
+            choices.insert(0, "repost because nothing moved")
+        if listed is None or any(each.fit != "other" for each in listed):
+            choices.insert(0, "adopt a listed withdrawal")
         message = (
-            f"It is UNKNOWN whether {record.order} was withdrawn: {reason}. Money may have moved.\n{seen}\n"
-            f"{_sent(record)}\nNo try of this task will send anything until a person has decided: adopt a listed "
-            f"withdrawal, repost because nothing moved, or void because it was settled elsewhere. {self._case}\n"
+            f"UNKNOWN whether {record.order} was withdrawn; money may have moved.\nWhy: {reason}.\n{seen}\n"
+            f"{_sent(record)}\nNo try of this task will send anything until a person has decided: "
+            f"{', or '.join(choices)}. {self._case}\n"
             f"Without a shell: leave it as entry {self._decision} in the state of the asset pacifica_withdrawals "
             f"(before Airflow 3.3: as the Variable pacifica_{self._decision})."
         )
@@ -186,8 +202,8 @@ def _moved(record: Record) -> str:
 
 
 def _sent(record: Record) -> str:
-    times = ", ".join(str(attempt.signed_ms) for attempt in record.sent)
-    attempts = f"Attempts signed at (Unix ms): {times}." if times else "No attempt is on record."
+    times = ", ".join(utc_text(attempt.signed_ms) for attempt in record.sent)
+    attempts = f"Attempts signed at {times}." if times else "No attempt is on record."
     if record.maybe_sent:
         attempts += " An earlier record may be lost, so an earlier try may have sent it."
     return f"{attempts} Idempotency key {record.key}, fingerprint {record.fingerprint[:12]}."

@@ -135,9 +135,7 @@ def looked(
     if now_ms - since_ms > NOT_SEEN_GRACE_MS:
         return Expired(
             "not_seen",
-            f"{awaited} has been in neither of Pacifica's lists for {NOT_SEEN_GRACE_MS // 60_000} minutes. Whether it "
-            "was ever accepted shows the withdrawing task's receipt; check symbol, batch_nonce and amount against it. "
-            "Nothing was sent.",
+            f"{awaited} has been in neither of Pacifica's lists for {NOT_SEEN_GRACE_MS // 60_000} minutes.",
         )
     return Waiting("in neither of Pacifica's lists", since_ms)
 
@@ -163,9 +161,5 @@ def not_looked(before: Waiting, why: str) -> Waiting:
 
 
 def timed_out(awaited: Awaited, last: Waiting) -> Expired:
-    """Say that the time is up."""
-    return Expired(
-        "timeout",
-        f"The withdrawal of {awaited} WAS accepted but was not seen on chain in time; last seen: {last.last_seen}. It "
-        "has not failed and must not be made again: a retry, or clearing this task, waits on and sends nothing.",
-    )
+    """Say that the time is up; whether it was accepted knows who holds a receipt."""
+    return Expired("timeout", f"{awaited} was not seen on chain in time; last seen: {last.last_seen}.")

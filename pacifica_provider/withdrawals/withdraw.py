@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from pacifica_provider.api.amounts import canonical_text, difference
 from pacifica_provider.api.outcomes import Outcome
 from pacifica_provider.api.outcomes import Throttled as ThrottledOutcome
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, ParameterMismatch, Throttled, Unreachable
@@ -43,7 +44,7 @@ from pacifica_provider.withdrawals.ledger import (
     withdrawal_entry,
 )
 from pacifica_provider.withdrawals.matching import Reading, Snapshot, history_since_ms
-from pacifica_provider.withdrawals.messages import Messages
+from pacifica_provider.withdrawals.messages import Messages, utc_text
 from pacifica_provider.withdrawals.protocol import (
     DATE_RESOLUTION_MS,
     Asked,
@@ -416,7 +417,7 @@ class _Try:
         seen = replace(seen, readings=())
         if not is_fresh(attempt.signed_ms, self._runtime.now_ms(), attempt.window_ms):
             return self._save(written.with_attempt(replace(attempt, outcome="unsent"))), seen
-        self._log(written, f"posting, attempt {len(written.sent)}, signed at {attempt.signed_ms}")
+        self._log(written, f"posting, attempt {len(written.sent)}, signed at {utc_text(attempt.signed_ms)}")
         outcome = signer.send(signed)
         failpoints.reach("after_post")
         self._log(written, f"answer: {type(outcome).__name__} {getattr(outcome, 'detail', '')}".rstrip())
@@ -497,7 +498,7 @@ class _Try:
         """
         record, receipt = step.record, step.receipt
         if record == self._stored:
-            self._log(record, f"already withdrawn, batch_nonce {receipt.batch_nonce}; nothing is sent")
+            self._log(record, f"already withdrawn in batch {receipt.batch_nonce}; nothing is sent")
             return receipt
         for repeat in range(_RECEIPT_WRITES):
             try:
@@ -508,7 +509,8 @@ class _Try:
                     record, f"WARNING: batch_nonce {receipt.batch_nonce} not written to Airflow's ledger: {error}"
                 )
                 self._runtime.sleep_s(0.5 * (repeat + 1))
-        self._log(record, f"accepted, batch_nonce {receipt.batch_nonce}{', adopted' if receipt.adopted else ''}")
+        how = "adopted" if receipt.adopted else "accepted"
+        self._log(record, f"{how} in batch {receipt.batch_nonce}{_net(receipt)}")
         failpoints.reach("after_receipt")
         return receipt
 
@@ -540,8 +542,17 @@ class _Try:
             raise self._say.overtaken(record, why)
 
     def _log(self, record: Record, what: str) -> None:
-        """Write one line: key, order, fingerprint and what happened; enough to reconstruct a case, nothing to steal."""
-        self._runtime.log(f"withdrawal {record.key} ({record.order}, fingerprint {record.fingerprint[:12]}): {what}")
+        """Write one line: order, what happened, key, fingerprint; enough to reconstruct a case, nothing to steal."""
+        ids = f"idempotency key {record.key}, fingerprint {record.fingerprint[:12]}"
+        self._runtime.log(f"{record.order}: {what} ({ids})")
+
+
+def _net(receipt: StoredReceipt) -> str:
+    """Return what is deducted and what arrives, as far as it is known."""
+    if receipt.fee_amount is None:
+        return ""
+    net = canonical_text(difference(receipt.requested_amount, receipt.fee_amount))
+    return f", fee {canonical_text(receipt.fee_amount)}, net {net}"
 
 
 def _references(stored: object) -> list[str | None]:

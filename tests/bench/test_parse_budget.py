@@ -17,6 +17,7 @@ ALLOWED = {
     "pacifica_provider",
     "pacifica_provider.assets",
     "pacifica_provider.exceptions",
+    "pacifica_provider.links",
     "pacifica_provider.operators",
     "pacifica_provider.operators.withdraw",
     "pacifica_provider.sensors",

@@ -16,18 +16,19 @@ BELOW = {
     "exceptions": (),
     "get_provider_info": (),
     "assets": (),
+    "links": (),
     "sandbox": ("sandbox",),
     "api": ("", "exceptions", "api"),
     "withdrawals": ("exceptions", "api", "withdrawals"),
     "hooks": ("exceptions", "api", "withdrawals", "hooks", "get_provider_info", "assets"),
     "triggers": ("", "exceptions", "api", "withdrawals", "hooks", "triggers"),
-    "operators": ("exceptions", "api", "withdrawals", "hooks", "triggers", "assets"),
-    "sensors": ("exceptions", "api", "withdrawals", "hooks", "triggers"),
+    "operators": ("exceptions", "api", "withdrawals", "hooks", "triggers", "assets", "links"),
+    "sensors": ("exceptions", "api", "withdrawals", "hooks", "triggers", "links"),
     "cli": ("exceptions", "api", "withdrawals", "hooks"),
 }
-ADAPTERS = {"assets", "operators", "sensors", "triggers", "hooks", "cli"}
+ADAPTERS = {"assets", "links", "operators", "sensors", "triggers", "hooks", "cli"}
 PURE = {"api", "withdrawals"}
-CLOCKS = {"time", "random", "secrets", "datetime.datetime", "datetime.date", "uuid.uuid1", "uuid.uuid4", "os.urandom"}
+CLOCKS = {"time", "random", "secrets", "uuid.uuid1", "uuid.uuid4", "os.urandom"}
 EVERY = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 

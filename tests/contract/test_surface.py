@@ -46,7 +46,7 @@ SIGNATURES = {
     "hooks.pacifica:PacificaHook": "(pacifica_conn_id: str = 'pacifica_default', **kwargs: Any) -> None",
     "hooks.pacifica:PacificaHook.withdraw_spot_asset": (
         "(self, symbol: object, amount: object, *, context: Mapping[str, Any], withdrawal_ref: str | None = None, "
-        "allow_backfill: bool = False) -> dict[str, Any]"
+        "allow_backfill: bool = False) -> Receipt"
     ),
     "hooks.pacifica:PacificaHook.pending_withdrawals": "(self) -> tuple[PendingWithdrawal, ...]",
     "hooks.pacifica:PacificaHook.withdrawal_history": (
@@ -62,7 +62,8 @@ SIGNATURES = {
 OPERATORS = {
     "operators.withdraw:WithdrawSpotAssetOperator": (
         *("symbol", "amount", "withdrawal_ref", "pacifica_conn_id", "wait_for_settlement", "deferrable"),
-        *("poll_interval", "settlement_timeout", "allow_backfill", "tag_amount", "retries", "retry_delay"),
+        *("poll_interval", "settlement_timeout", "allow_backfill", "tag_amount", "multiple_outputs"),
+        *("retries", "retry_delay"),
     ),
     "sensors.withdrawal:WithdrawalBatchSensor": ("symbol", "batch_nonce", "amount", "pacifica_conn_id", "deferrable"),
 }
@@ -77,6 +78,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "settlement_timeout": timedelta(hours=72),
         "allow_backfill": False,
         "tag_amount": False,
+        "multiple_outputs": True,
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
     },

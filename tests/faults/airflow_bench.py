@@ -18,6 +18,7 @@ from tests.support.rig import bound_decision
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Asset
 
+    from pacifica_provider.hooks.receipts import Receipt
     from pacifica_provider.withdrawals.withdraw import Runtime
     from tests.support.rig import Rig
 
@@ -129,14 +130,14 @@ class TaskBench:
         ref: str | None = None,
         allow_backfill: bool = False,
         context: Any = None,
-    ) -> dict[str, Any]:
+    ) -> Receipt:
         """Run one try through the hook, as a ``@task`` does; ``context`` is that of a try under way."""
         hook = BenchHook(self.rig, self.conn_id)
         return hook.withdraw_spot_asset(
             symbol, amount, context=context or self.context(), withdrawal_ref=ref, allow_backfill=allow_backfill
         )
 
-    def operate(self, amount: str = "1", *, ref: str | None = None) -> dict[str, Any]:
+    def operate(self, amount: str = "1", *, ref: str | None = None) -> Receipt:
         """Run one try through the operator, its templates rendered to this, and return its receipt."""
         operator = WithdrawSpotAssetOperator(task_id="withdraw", symbol="SOL", amount=amount, withdrawal_ref=ref)
         operator.hook = BenchHook(self.rig, self.conn_id)

@@ -102,7 +102,7 @@ def test_a_cleared_task_returns_its_receipt_and_sends_nothing(task: TaskBench, r
         again = task.withdraw()
 
     assert (again, task.rig.ledger()["requests"]) == (receipt, requests)
-    assert any(f"already withdrawn, batch_nonce {receipt['batch_nonce']}" in line["event"] for line in logs)
+    assert any(f"already withdrawn in batch {receipt['batch_nonce']}" in line["event"] for line in logs)
 
 
 @pytest.mark.parametrize("run_type", ["scheduled", "backfill"], ids=["F56-clear", "F57-backfill"])

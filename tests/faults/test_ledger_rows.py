@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TEN_MINUTES_S = 600
 
 
-def pay_each(task: TaskBench, refs: list[str | None]) -> list[dict[str, Any]]:
+def pay_each(task: TaskBench, refs: list[str | None]) -> list[Any]:
     """Run one try of a ``@task`` that withdraws 1 SOL under each reference."""
     context = task.context()
     return [task.withdraw(ref=ref, context=context) for ref in refs]

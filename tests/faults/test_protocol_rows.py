@@ -187,7 +187,7 @@ def test_a_loop_of_two_references_goes_on_where_it_broke(task: TaskBench, amount
     task.rig.fault("reset", when="after_commit", skip=1)
     task.rig.fault("status", route="pending", status=503, skip=2, count=3)
 
-    def loop() -> list[dict[str, Any]]:
+    def loop() -> list[Any]:
         context = task.context()
         return [task.withdraw(amount, ref=ref, context=context) for ref, amount in orders.items()]
 

@@ -143,7 +143,7 @@ def test_a_batch_that_never_settles_times_out_and_is_not_made_again(paid: TaskBe
     with pytest.raises(AirflowSensorTimeout) as sensed:
         sensor(timeout=0.2).execute(NO_CONTEXT)
     event = asyncio.run(first_event(trigger(end_time=time.time() + 0.2)))
-    with pytest.raises(SettlementTimeout, match="WAS accepted"):
+    with pytest.raises(SettlementTimeout, match="was not seen on chain in time"):
         sensor(deferrable=True).execute_complete(NO_CONTEXT, event)
     waiting = operator(settlement_timeout=timedelta(seconds=0.2), poll_interval=0.05)
     with pytest.raises(SettlementTimeout, match="WAS accepted") as waited:

@@ -89,8 +89,9 @@ def test_an_event_that_is_not_understood_raises(paid: TaskBench, event: dict[str
     """F80: an empty or unknown event never falls through to success, in sensor or operator."""
     with pytest.raises(AlienEventError):
         sensor(deferrable=True).execute_complete(NO_CONTEXT, event)
+    receipt: Any = {"batch_nonce": 42}
     with pytest.raises(AlienEventError):
-        operator(deferrable=True).execute_complete(NO_CONTEXT, event, receipt={"batch_nonce": 42})
+        operator(deferrable=True).execute_complete(NO_CONTEXT, event, receipt=receipt)
 
     assert paid_once(paid)
 

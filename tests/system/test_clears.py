@@ -24,7 +24,7 @@ def test_a_task_cleared_after_its_receipt_posts_nothing(stage: Stage) -> None:
 
     assert run.receipt() == first
     assert run.payer.posts() == seen
-    assert f"already withdrawn, batch_nonce {first['batch_nonce']}; nothing is sent" in run.log()
+    assert f"already withdrawn in batch {first['batch_nonce']}; nothing is sent" in run.log()
     assert run.only_debit()["batch_nonce"] == first["batch_nonce"]
 
 

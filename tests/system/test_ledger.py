@@ -109,7 +109,7 @@ def pruned(stage: Stage) -> Iterator[Pruned]:
 
 def test_a_prune_forgets_only_what_ended_before(pruned: Pruned) -> None:
     """The records that ended before the time are gone from Airflow, a younger one stays (5.2)."""
-    assert "Forgot 2 withdrawals." in pruned.said
+    assert "Withdrawals forgotten: 2." in pruned.said
     assert [run.record() for run in pruned.old.values()] == [None, None]
     assert pruned.young.record()["state"] == "accepted"
 

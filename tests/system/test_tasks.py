@@ -125,6 +125,26 @@ def test_a_deferred_task_resumes_with_the_order_it_was_deferred_with(stage: Stag
     assert (run.tries(), len(run.payer.posts())) == (1, 1)
 
 
+def test_each_of_a_mapped_group_waits_for_its_own_withdrawal(stage: Stage) -> None:
+    """The receipt's fields cross from task to task by name (F61), and Airflow's page shows each by its reference."""
+    payer = stage.payer()
+    run = stage.run(
+        "pay_grouped", payer, task_id="each.withdraw", orders=[order("inv-1", "1.01"), order("inv-2", "1.02")]
+    )
+    stage.airflow.wait_until(lambda: len(payer.debits()) == 2, WAIT_S, "two withdrawals")
+    payer.settle()
+
+    assert run.wait() == "success"
+
+    tasks = stage.airflow.task_instances(run.dag_id, run.run_id)
+    paid = [run.receipt(map_index=index) for index in range(2)]
+    rows = [run.receipt("each.settled", index) for index in range(2)]
+    assert [each["rendered_map_index"] for each in tasks if each["task_id"] == run.task_id] == ["inv-1", "inv-2"]
+    assert [each["requested_amount"] for each in paid] == ["1.01", "1.02"]
+    assert [each["batch_nonce"] for each in rows] == [each["batch_nonce"] for each in paid]
+    assert {each["transaction_id"] for each in rows} == {each["transaction_id"] for each in payer.debits()}
+
+
 @pytest.mark.slow
 def test_a_quota_for_two_a_minute_burns_no_try_of_five(stage: Stage) -> None:
     """Mapped tasks on one account and quota wait out each 429 within their first try (F61, F95): all pay, once each."""
@@ -150,7 +170,7 @@ def test_a_quota_for_two_a_minute_burns_no_try_of_five(stage: Stage) -> None:
 def test_a_settlement_timeout_is_retried_without_a_post(stage: Stage) -> None:
     """Not on chain in time (F78): SettlementTimeout, then a retry recalls the receipt and waits on."""
     run = stage.run("pay_impatient", stage.payer())
-    told = "WAS accepted but was not seen on chain in time"
+    told = "The withdrawal WAS accepted and must not be made again"
     stage.airflow.wait_until(lambda: any(told in log for log in run.logs()), WAIT_S, "a try whose time was up")
 
     run.payer.settle()

@@ -523,7 +523,7 @@ def test_a_prune_forgets_what_ended_and_lets_older_runs_ask(rig: Rig, terminal: 
         rig.try_once()
 
     assert status == cli.DONE
-    assert terminal.text.startswith("Forgot 1 withdrawals.")
+    assert terminal.text.startswith("Withdrawals forgotten: 1.")
     assert "cannot be read and were left as they are: withdrawal_alien." in terminal.text
     assert LedgerState.of(rig.store, 0) == LedgerState(before_ms // 1000 * 1000, raised=True)
     assert len(rig.debits()) == 1
@@ -602,7 +602,7 @@ def test_a_prune_keeps_what_is_younger(rig: Rig, terminal: Terminal) -> None:
     record = rig.store.record()
 
     assert terminal.run("ledger", "prune", "--before", iso(rig.clock.now_ms() - 31 * DAY_MS)) == cli.DONE
-    assert terminal.text.startswith("Forgot 0 withdrawals.")
+    assert terminal.text.startswith("Withdrawals forgotten: 0.")
     assert record == rig.store.record()
 
 
@@ -618,7 +618,7 @@ def test_a_prune_keeps_what_has_not_ended(rig: Rig, terminal: Terminal, *, ended
     terminal.run("ledger", "prune", "--before", iso(rig.clock.now_ms() - 31 * DAY_MS))
     records = [name for name in rig.store.entries if name.startswith("withdrawal_")]
 
-    assert terminal.text.startswith(f"Forgot {int(ended)} withdrawals.")
+    assert terminal.text.startswith(f"Withdrawals forgotten: {int(ended)}.")
     assert len(records) == int(not ended)
     assert (terminal.decision is None) == ended
 

@@ -12,6 +12,8 @@ from tests.system.dags import accidents
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pacifica_provider.hooks.receipts import Receipt
+
 RETRYING = {"retries": 3, "retry_delay": timedelta(seconds=1)}
 ORDER: dict[str, Any] = {"symbol": "{{ dag_run.conf.symbol }}", "amount": "{{ dag_run.conf.amount }}"}
 
@@ -19,6 +21,12 @@ ORDER: dict[str, Any] = {"symbol": "{{ dag_run.conf.symbol }}", "amount": "{{ da
 def orders(context: Any) -> dict[str, Any]:
     """Return what the run's conf says."""
     return dict(context["dag_run"].conf)
+
+
+def receipt_of(paid: WithdrawSpotAssetOperator) -> dict[str, Any]:
+    """Return what a sensor is told of a withdrawal, field by field."""
+    fields = {"symbol": "symbol", "batch_nonce": "batch_nonce", "amount": "requested_amount"}
+    return {name: paid.output[field] for name, field in fields.items()}
 
 
 class Pay(WithdrawSpotAssetOperator):
@@ -30,7 +38,7 @@ class Pay(WithdrawSpotAssetOperator):
         if limit is not None and accidents.this_try(context) == 1:
             self.execution_timeout = timedelta(seconds=limit)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Receipt:
         """Plan the accident, then withdraw."""
         conf = orders(context)
         self.pacifica_conn_id = conf.get("conns", {}).get(self.withdrawal_ref, conf["conn"])

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import DAG, get_current_context, task
+from airflow.sdk import DAG, get_current_context, task, task_group
 
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.hooks.pacifica import PacificaHook
 from tests.system.dags import accidents
-from tests.system.dags.parts import ORDER, RETRYING, Pay, Wait
+from tests.system.dags.parts import ORDER, RETRYING, Pay, Wait, receipt_of
 
 ANY = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MANY: dict[str, Any] = {"max_active_runs": 64, "default_args": RETRYING}
@@ -48,10 +48,8 @@ with DAG("pay_impatient", schedule=None, **{**MANY, "default_args": {**RETRYING,
 
 with DAG("pay_and_wait", schedule=None, **MANY):
     pay = Pay(task_id="withdraw", **ORDER)
-    fields = {"symbol": "symbol", "batch_nonce": "batch_nonce", "amount": "requested_amount"}
-    told: dict[str, Any] = {name: f"{{{{ ti.xcom_pull('withdraw')['{of}'] }}}}" for name, of in fields.items()}
-    Wait(task_id="poke", poke_interval=1, timeout=120, **told).set_upstream(pay)
-    Wait(task_id="deferred", deferrable=True, poke_interval=2, timeout=120, **told).set_upstream(pay)
+    Wait(task_id="poke", poke_interval=1, timeout=120, **receipt_of(pay))
+    Wait(task_id="deferred", deferrable=True, poke_interval=2, timeout=120, **receipt_of(pay))
 
 
 @task
@@ -62,6 +60,16 @@ def orders(dag_run: Any = None) -> list[dict[str, str]]:
 
 with DAG("pay_mapped", schedule=None, **MANY):
     Pay.partial(task_id="withdraw").expand_kwargs(orders())
+
+with DAG("pay_grouped", schedule=None, **MANY):
+
+    @task_group
+    def each(symbol: str, amount: str, withdrawal_ref: str) -> None:
+        """Withdraw one order and wait for it."""
+        paid = Pay(task_id="withdraw", symbol=symbol, amount=amount, withdrawal_ref=withdrawal_ref)
+        Wait(task_id="settled", poke_interval=1, timeout=120, **receipt_of(paid))
+
+    each.expand_kwargs(orders())
 
 with DAG("pay_many", schedule=None, **MANY):
     # A few at a time, so that others find a free worker.
@@ -80,10 +88,10 @@ with DAG("pay_by_hook", schedule=None, **MANY):
         """Withdraw with the context that Airflow hands over."""
         accidents.plan(context)
         conf = context["dag_run"].conf
-        return PacificaHook(conf["conn"]).withdraw_spot_asset("SOL", conf["amount"], context=context)
+        return dict(PacificaHook(conf["conn"]).withdraw_spot_asset("SOL", conf["amount"], context=context))
 
     @task(outlets=[WITHDRAWALS])
-    def by_current_context(dag_run: Any = None) -> list[dict[str, Any]]:
+    def by_current_context(dag_run: Any = None) -> list[Any]:
         """Withdraw twice in one task, told apart by reference."""
         hook = PacificaHook(dag_run.conf["conn"])
         return [
@@ -118,7 +126,7 @@ with DAG("pay_without_outlet", schedule=None, **MANY):
     def withdraw(**context: Any) -> dict[str, Any]:
         """Withdraw without the outlet that keeps the ledger."""
         conf = context["dag_run"].conf
-        return PacificaHook(conf["conn"]).withdraw_spot_asset("SOL", conf["amount"], context=context)
+        return dict(PacificaHook(conf["conn"]).withdraw_spot_asset("SOL", conf["amount"], context=context))
 
     withdraw()
 

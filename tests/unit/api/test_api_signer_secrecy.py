@@ -31,10 +31,10 @@ SECRETS = {
         base58.b58encode(raw).decode(),
         raw.hex(),
         raw.hex().upper(),
-        base64.b64encode(raw).decode(),
-        base64.urlsafe_b64encode(raw).decode(),
-        json.dumps(list(raw)),
-        json.dumps(list(raw), separators=(",", ":")),
+        base64.b64encode(raw).decode().rstrip("="),
+        base64.urlsafe_b64encode(raw).decode().rstrip("="),
+        ", ".join(map(str, raw)),
+        ",".join(map(str, raw)),
         repr(raw),
     )
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.desk import Desk
 
 
-def withdraw(desk: Desk, amount: object = "1.50", symbol: object = "SOL", **kwargs: Any) -> dict[str, Any]:
+def withdraw(desk: Desk, amount: object = "1.50", symbol: object = "SOL", **kwargs: Any) -> Any:
     """Run one try through a new hook, as each try has."""
     return PacificaHook().withdraw_spot_asset(symbol, amount, context=desk.context(), **kwargs)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import base58
@@ -24,7 +26,7 @@ def fresh_account(desk: Desk) -> dict[str, str]:
     """Open an account whose keys no masker has met; every sandbox makes the same keys, from a seed."""
     while True:
         account = dict(desk.sandbox.control("POST", "/accounts", {"balances": {"SOL": "100"}}))
-        if redact(account["agent_private_key"]) == account["agent_private_key"]:
+        if all(redact(account[name]) == account[name] for name in ("account", "agent_private_key")):
             return account
 
 
@@ -39,7 +41,10 @@ def forms(secret: str) -> list[str]:
             raw.hex(),
             raw.hex().upper(),
             base64.b64encode(raw).decode(),
+            base64.b64encode(raw).decode().rstrip("="),
             json.dumps(list(raw)),
+            ", ".join(map(str, raw)),
+            ",".join(map(str, raw)),
             json.dumps(list(raw), separators=(",", ":")),
         )
     ]
@@ -56,8 +61,36 @@ def test_every_form_of_the_key_is_masked_in_logs(desk: Desk) -> None:
 
     assert before == lines
     # Airflow's masker may meet the seed inside the pair first; what is left is the public half then.
-    public = base58.b58decode(Signer.from_base58(account["agent_private_key"]).public_key).hex()
-    assert {str(line).lower() for line in after} <= {"key=***.", f"key=***{public}."}
+    public = base58.b58decode(Signer.from_base58(account["agent_private_key"]).public_key)
+    left = {public.hex(), "".join(map(str, public)), ""}
+    bare = {re.sub(r"[][=, ]+", "", str(line).lower().removeprefix("key=")) for line in after}
+    assert bare <= {f"***{each}." for each in left}
+
+
+def test_a_used_hook_pickles_as_the_id_of_its_connection(desk: Desk) -> None:
+    """So does an operator that used it: what was read of the connection stays in this process (S01)."""
+    account = fresh_account(desk)
+    desk.connect(login=account["account"], password=account["agent_private_key"])
+    hook = PacificaHook()
+    hook.withdraw_spot_asset("SOL", "1", context=desk.context())
+    pickled = pickle.dumps(hook)
+
+    assert not any(form.encode() in pickled for form in forms(account["agent_private_key"]))
+    assert account["account"].encode() not in pickled
+    assert vars(pickle.loads(pickled)) == vars(PacificaHook())  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("where", ["account", "agent_wallet"])
+def test_an_address_in_the_place_of_the_key_is_refused(desk: Desk, where: str) -> None:
+    """Its 32 bytes would do as a seed, of an account that nobody meant (S02)."""
+    account = fresh_account(desk)
+    address = account["account"] if where == "account" else OTHER
+    desk.connect(login=account["account"], password=address, extra={"agent_wallet": OTHER})
+    with pytest.raises(KeyMaterialError, match="holds an address in the place of the private key"):
+        PacificaHook().withdraw_spot_asset("SOL", "1", context=desk.context())
+
+    assert PacificaHook().test_connection()[0] is False
+    assert desk.posts() == []
 
 
 def test_the_public_half_is_not_masked(desk: Desk) -> None:
@@ -119,7 +152,11 @@ def test_the_account_s_own_key_is_warned_about_once(desk: Desk, capsys: pytest.C
         ({"password": None}, KeyMaterialError, "holds no private key .password.: it can read, but not withdraw"),
         ({"password": ""}, KeyMaterialError, "holds no private key"),
         ({"password": "damaged"}, KeyMaterialError, "private key cannot be used"),
-        ({"extra": {"agent_wallet": OTHER}}, KeyMaterialError, f"pins agent wallet {OTHER}"),
+        (
+            {"extra": {"agent_wallet": OTHER}},
+            KeyMaterialError,
+            "pins another agent wallet than that of its private key",
+        ),
         ({"extra": {"withdrawal_limits": {"SOL": "0.5"}}}, ConfigurationError, "more than the connection's"),
         ({"extra": {"withdrawal_limits": {"BTC": "9"}}}, ConfigurationError, "SOL is not among"),
     ],

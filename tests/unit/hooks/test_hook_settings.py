@@ -188,6 +188,29 @@ def test_an_unknown_extra_is_refused_with_the_known_ones(name: str) -> None:
     assert "value-of-it" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {SECRET: "x"},
+        {"agent_wallet": SECRET},
+        {"withdrawal_limits": {SECRET: "1"}},
+        {"withdrawal_limits": {"SOL": SECRET}},
+        {"withdrawal_limits": SECRET},
+        {"environment": SECRET},
+        {"timeout_s": SECRET},
+        {"expiry_window_ms": SECRET},
+        {"idempotency_scope": f"é{SECRET}"},
+    ],
+    ids=lambda each: next(iter(each))[:12],
+)
+def test_a_key_in_the_wrong_place_is_never_repeated(wrong: dict[str, Any]) -> None:
+    """As an extra's name, as a limit, as an address or a number: the field is named, what was written is not (S03)."""
+    with pytest.raises(ConfigurationError) as caught:
+        settings(None, **wrong)
+
+    assert not any(SECRET[at : at + 8] in str(caught.value) for at in range(len(SECRET) - 8))
+
+
 def test_no_secret_shows() -> None:
     """The settings print without the API config key, and hold no private key at all."""
     shown = repr(settings(pf_api_key="abcd1234_key"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.desk import Desk
 
 
-def withdraw(desk: Desk, amount: object = "1.50", symbol: object = "SOL", **kwargs: Any) -> dict[str, Any]:
+def withdraw(desk: Desk, amount: object = "1.50", symbol: object = "SOL", **kwargs: Any) -> Any:
     """Run one try through a new hook, as each try has."""
     return PacificaHook().withdraw_spot_asset(symbol, amount, context=desk.context(), **kwargs)
 
@@ -324,7 +324,7 @@ def test_the_first_log_line_names_environment_account_and_key(desk: Desk, capsys
     receipt = withdraw(desk)
     lines = [line for line in capsys.readouterr().out.splitlines() if receipt["idempotency_key"] in line]
 
-    assert f"Pacifica custom, account {desk.sandbox.account}, scope '': 1.5 SOL" in lines[0]
+    assert f"1.5 SOL from account {desk.sandbox.account} on Pacifica custom (reference None, scope ''" in lines[0]
     assert any("posting, attempt 1" in line for line in lines)
-    assert any(f"accepted, batch_nonce {receipt['batch_nonce']}" in line for line in lines)
+    assert any(f"accepted in batch {receipt['batch_nonce']}" in line for line in lines)
     assert "signature" not in "".join(lines).lower().replace("signed at", "")

@@ -168,7 +168,13 @@ def test_a_task_that_does_not_wait_does_not_defer(desk: Desk) -> None:
 
 def test_the_event_and_the_receipt_finish_the_task(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """The transaction, and when it was seen, join the receipt as it was; the log's last line says so."""
-    receipt = {"symbol": "SOL", "batch_nonce": 7, "requested_amount": "1", "submitted_at_ms": 1716199999000}
+    receipt: Any = {
+        "symbol": "SOL",
+        "environment": "custom",
+        "batch_nonce": 7,
+        "requested_amount": "1",
+        "submitted_at_ms": 1716199999000,
+    }
     done = operator().execute_complete(desk.context(), {"status": "settled", "row": ROW}, receipt=receipt)
 
     assert done == {**receipt, "transaction_id": "5x", "seen_settled_at_ms": 1716200009000}
@@ -233,5 +239,6 @@ def test_a_timeout_of_the_trigger_is_no_failed_withdrawal(desk: Desk) -> None:
 )
 def test_an_event_that_is_not_understood_is_no_success(desk: Desk, event: Any) -> None:
     """None, an unknown status, or settled without proof raises (F80)."""
+    receipt: Any = {"symbol": "SOL"}
     with pytest.raises(AlienEventError, match="does not show where the withdrawal stands"):
-        operator().execute_complete(desk.context(), event, receipt={"symbol": "SOL"})
+        operator().execute_complete(desk.context(), event, receipt=receipt)

@@ -107,7 +107,7 @@ def test_what_is_not_on_chain_is_not_done(desk: Desk, options: dict[str, Any], s
         sensor(nonce, timeout=0.1).execute(desk.context())
 
     assert isinstance(caught.value, SettlementTimeout)
-    assert "It has not failed and must not be made again" in str(caught.value)
+    assert "a withdrawal that was accepted has not failed: do not make it again" in str(caught.value)
 
 
 @pytest.mark.parametrize("asked", [{"nonce": 10**6}, {"symbol": "BTC"}, {"amount": "2"}, {"amount": "1.001"}])

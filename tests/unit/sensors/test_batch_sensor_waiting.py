@@ -15,9 +15,9 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from pacifica_provider.exceptions import SettlementTimeout
+from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
-from pacifica_provider.triggers.events import AlienEventError
+from pacifica_provider.triggers.events import AlienEventError, NotListed
 from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
 from pacifica_provider.withdrawals import settlement
 
@@ -66,11 +66,35 @@ def test_a_reschedule_frees_the_worker_until_the_timeout(desk: Desk, soft_fail: 
     assert timedelta(seconds=29) < again.value.reschedule_date - now < timedelta(seconds=35)
 
 
-def test_a_withdrawal_in_neither_list_for_too_long_fails(desk: Desk) -> None:
-    """A nonce that the exchange does not know never settles, so the sensor does not wait a day for it (F75)."""
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_withdrawal_in_neither_list_for_too_long_fails(desk: Desk, soft_fail: bool) -> None:
+    """A nonce that the exchange does not know never settles, so it is not waited for a day, nor skipped (F75)."""
     desk.monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 100)
-    with pytest.raises(AirflowSensorTimeout, match="has been in neither of Pacifica's lists"):
-        sensor(10**6).execute(desk.context())
+    with pytest.raises(NotListed, match="has been in neither of Pacifica's lists") as caught:
+        sensor(10**6, soft_fail=soft_fail).execute(desk.context())
+
+    assert "Check symbol, batch_nonce and amount" in str(caught.value)
+    assert (caught.value.symbol, caught.value.amount, caught.value.batch_nonces) == ("SOL", "1", (10**6,))
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_the_trigger_s_word_that_it_is_in_neither_list_fails(desk: Desk, soft_fail: bool) -> None:
+    """The same after a deferral: no timeout, so ``soft_fail`` does not skip it (F75)."""
+    event = {"status": "expired", "reason": "not_seen", "text": "in neither list"}
+    with pytest.raises(NotListed, match=r"in neither list Check symbol"):
+        sensor(7, soft_fail=soft_fail).resume_execution("execute_complete", {"event": event}, desk.context())
+
+
+@pytest.mark.parametrize(
+    ("nonce", "changes"), [("None", {}), (7, {"pacifica_conn_id": "nowhere"}), (7, {"amount": "1e3"})]
+)
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_is_wrong_from_the_start_fails_and_is_never_skipped(
+    desk: Desk, nonce: Any, changes: dict[str, Any], deferrable: bool
+) -> None:
+    """``soft_fail`` is for the timeout: a wrong connection or nonce would be skipped for ever."""
+    with pytest.raises(ConfigurationError):
+        sensor(nonce, soft_fail=True, deferrable=deferrable, **changes).execute(desk.context())
 
 
 def test_the_grace_begins_anew_once_it_was_seen(desk: Desk) -> None:
@@ -86,7 +110,7 @@ def test_the_grace_begins_anew_once_it_was_seen(desk: Desk) -> None:
     settle(desk)
     assert not waiting.poke(desk.context()).is_done
     time.sleep(0.35)
-    with pytest.raises(AirflowSensorTimeout, match="in neither"):
+    with pytest.raises(NotListed, match="in neither"):
         waiting.poke(desk.context())
 
 
@@ -150,5 +174,7 @@ def test_a_timeout_of_the_trigger_is_a_sensor_s_timeout(desk: Desk, soft_fail: b
     waiting = sensor(7, soft_fail=soft_fail)
     with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
         waiting.resume_execution("execute_complete", {"event": event}, desk.context())
-    with pytest.raises(SettlementTimeout, match="last seen: queued"):
+    with pytest.raises(SettlementTimeout, match="last seen: queued") as caught:
         waiting.execute_complete(desk.context(), event)
+    assert (caught.value.symbol, caught.value.amount, caught.value.batch_nonces) == ("SOL", "1", (7,))
+    assert "Airflow does not retry a sensor's timeout" in str(caught.value)

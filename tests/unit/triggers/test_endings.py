@@ -27,9 +27,9 @@ def test_the_time_being_up_says_what_was_last_seen(sandbox: Sandbox) -> None:
     event = asyncio.run(event_of(trigger(receipt, lasts_s=0.4)))
 
     assert (event["status"], event["reason"]) == ("expired", "timeout")
-    assert "1 SOL in batch 42 WAS accepted" in event["text"]
+    assert "1 SOL in batch 42 was not seen on chain in time" in event["text"]
     assert "last seen: queued in Pacifica's pending list" in event["text"]
-    with pytest.raises(SettlementTimeout, match="WAS accepted"):
+    with pytest.raises(SettlementTimeout, match="was not seen on chain in time"):
         settled_row(event)
 
 

@@ -22,7 +22,7 @@ from pacifica_provider.exceptions import (
 from pacifica_provider.withdrawals.identity import Order, RunIdentity
 from pacifica_provider.withdrawals.ledger import decision_entry
 from pacifica_provider.withdrawals.matching import listed_rows
-from pacifica_provider.withdrawals.messages import Messages
+from pacifica_provider.withdrawals.messages import Messages, utc_text
 from pacifica_provider.withdrawals.protocol import Asked, End
 from pacifica_provider.withdrawals.record import Record, StoredReceipt
 from tests.support.listed import IDENTITY, LOST, ORDER, RECORD, T0, pending, reading, settled
@@ -32,6 +32,7 @@ SAY = Messages(Asked(IDENTITY, ORDER, "https://x"), COMMAND)
 OPEN = replace(RECORD, attempts=())
 RECEIPT = StoredReceipt(7, Decimal("1.5"), None, T0, adopted=False)
 ACCEPTED = replace(RECORD, state="accepted", receipt=RECEIPT)
+DUPLICATE = replace(LOST, outcome="answered", status=409)
 REFUSED = replace(LOST, outcome="refused", status=422, code=5, detail="Insufficient balance", amount=Decimal("1.5"))
 LISTED = listed_rows(RECORD, reading(pending(7), settled(8, amount="1.2"), pending(9, gross="4")), tolerance_ms=6_000)
 
@@ -52,7 +53,7 @@ EVERY: list[tuple[PacificaError, type[PacificaError], str]] = [
         "voided this withdrawal",
     ),
     (said("rejected", replace(RECORD, attempts=(REFUSED,))), WithdrawalRejected, "No money moved"),
-    (said("unknown", RECORD, why="lost", listed=LISTED), OutcomeUnknown, "Money may have moved"),
+    (said("unknown", RECORD, why="lost", listed=LISTED), OutcomeUnknown, "money may have moved"),
     (said("unfinished", RECORD, why="Down."), Unresolved, "MAY have moved money"),
     (said("unfinished", OPEN, why="Down."), Unreachable, "Nothing was sent, so no money moved"),
     (said("unfinished", OPEN, why="Wait.", retry_after_s=9.0), Throttled, "No money moved"),
@@ -82,11 +83,40 @@ def test_an_unknown_shows_every_row_and_names_those_that_could_be_it() -> None:
     error = said("unknown", RECORD, why="lost", listed=LISTED)
     lines = [line for line in str(error).splitlines() if line.startswith("  - ")]
 
-    assert [line.split(",")[0] for line in lines] == ["  - batch_nonce 7", "  - batch_nonce 8", "  - batch_nonce 9"]
+    assert [line.split(",")[0] for line in lines] == [
+        f"  - {utc_text(each.row.created_at_ms)}  batch_nonce {each.row.batch_nonce}" for each in LISTED
+    ]
     assert error.batch_nonces == (7, 8)
     assert f"See the case and decide with:\n{COMMAND}" in str(error)
     assert decision_entry("pay", "run", "withdraw", None) in str(error)
     assert all(word in str(error) for word in ("adopt", "repost", "void", RECORD.key, RECORD.fingerprint[:12]))
+
+
+@pytest.mark.parametrize("amount", ["1.5", "123456789012.12345678"])
+def test_an_unknown_says_the_worst_in_its_first_line(amount: str) -> None:
+    """A hundred characters are what a list of failures shows; why and what to do come after."""
+    record = replace(RECORD, order=Order.parse("SOL", amount))
+    first, second = str(said("unknown", record, why="the answer was lost")).splitlines()[:2]
+
+    assert first == f"UNKNOWN whether {amount} SOL was withdrawn; money may have moved."
+    assert len(first) <= 100
+    assert second == "Why: the answer was lost."
+
+
+@pytest.mark.parametrize(
+    ("record", "listed", "choices"),
+    [
+        (RECORD, LISTED, "adopt a listed withdrawal, or repost because nothing moved, or void"),
+        (RECORD, None, "adopt a listed withdrawal, or repost because nothing moved, or void"),
+        (RECORD, (), "has decided: repost because nothing moved, or void"),
+        (RECORD, LISTED[2:], "has decided: repost because nothing moved, or void"),
+        (replace(RECORD, attempts=(LOST, DUPLICATE)), LISTED, "has decided: adopt a listed withdrawal, or void"),
+        (replace(RECORD, attempts=(LOST, DUPLICATE)), (), "has decided: void because it was settled elsewhere. "),
+    ],
+)
+def test_an_unknown_offers_only_what_can_be_decided(record: Record, listed: Any, choices: str) -> None:
+    """No row that fits, no adopting; a key that Pacifica knows stands for a withdrawal, so no posting it again."""
+    assert choices in str(said("unknown", record, why="lost", listed=listed))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +131,7 @@ def test_an_unknown_says_that_nothing_was_found_or_could_be_read(listed: Any, te
 @pytest.mark.parametrize(
     ("record", "text"),
     [
-        (RECORD, f"Attempts signed at (Unix ms): {LOST.signed_ms}."),
+        (RECORD, f"Attempts signed at {utc_text(LOST.signed_ms)}."),
         (replace(OPEN, maybe_sent=True), "No attempt is on record. An earlier record may be lost"),
     ],
 )

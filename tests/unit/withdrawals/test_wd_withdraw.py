@@ -160,7 +160,7 @@ def test_a_recalled_receipt_costs_one_read() -> None:
 
     assert receipt == bench.try_once(instance="0")
     assert bench.disk.calls == ["get withdrawal"]
-    assert "already withdrawn, batch_nonce 42; nothing is sent" in bench.lines[-1]
+    assert "already withdrawn in batch 42; nothing is sent" in bench.lines[-1]
 
 
 def test_the_ledger_is_born_before_the_first_record() -> None:
@@ -366,7 +366,7 @@ def test_an_order_refused_before_is_made_anew() -> None:
 
     assert receipt.batch_nonce == 42
     assert [attempt["outcome"] for attempt in bench.disk.stored()["attempts"]] == ["refused", "answered"]
-    assert any(line.endswith("ordered anew after a refusal") for line in bench.lines)
+    assert any(": ordered anew after a refusal (" in line for line in bench.lines)
 
 
 def refusing(meanwhile: Callable[[], None]) -> Callable[[], Told]:
@@ -762,15 +762,17 @@ def test_each_transition_is_one_line_with_key_and_order() -> None:
     bench.try_once()
     key = RunIdentity("account", *TASK).idempotency_key()
     print_ = Record.from_json(bench.disk.stored()).fingerprint[:12]
-    begin = f"withdrawal {key} (1.5 SOL, fingerprint {print_}): "
+    ids = f" (idempotency key {key}, fingerprint {print_})"
 
-    assert all(line.startswith(begin) for line in bench.lines)
-    assert [line.removeprefix(begin) for line in bench.lines] == [
-        "posting, attempt 1, signed at 1800000000000",
-        "answer: Unknown the connection broke",
-        "posting, attempt 2, signed at 1800000011000",
-        "answer: Duplicate Duplicate idempotency key",
-        "accepted, batch_nonce 42, adopted",
+    assert bench.lines == [
+        f"1.5 SOL: {what}{ids}"
+        for what in (
+            "posting, attempt 1, signed at 2027-01-15T08:00:00.000+00:00",
+            "answer: Unknown the connection broke",
+            "posting, attempt 2, signed at 2027-01-15T08:00:11.000+00:00",
+            "answer: Duplicate Duplicate idempotency key",
+            "adopted in batch 42, fee 0.001, net 1.499",
+        )
     ]
 
 
