@@ -62,8 +62,7 @@ SIGNATURES = {
 OPERATORS = {
     "operators.withdraw:WithdrawSpotAssetOperator": (
         *("symbol", "amount", "withdrawal_ref", "pacifica_conn_id", "wait_for_settlement", "deferrable"),
-        *("poll_interval", "settlement_timeout", "allow_backfill", "tag_amount", "multiple_outputs"),
-        *("retries", "retry_delay"),
+        *("poll_interval", "settlement_timeout", "allow_backfill", "tag_amount", "retries", "retry_delay"),
     ),
     "sensors.withdrawal:WithdrawalBatchSensor": ("symbol", "batch_nonce", "amount", "pacifica_conn_id", "deferrable"),
 }
@@ -78,7 +77,6 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "settlement_timeout": timedelta(hours=72),
         "allow_backfill": False,
         "tag_amount": False,
-        "multiple_outputs": True,
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
     },

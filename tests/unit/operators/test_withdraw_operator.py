@@ -21,7 +21,8 @@ from pacifica_provider.exceptions import (
     Unreachable,
     WithdrawalRejected,
 )
-from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
+from pacifica_provider.hooks.receipts import Receipt
+from pacifica_provider.operators.withdraw import FIELDS, WithdrawSpotAssetOperator
 from pacifica_provider.withdrawals.identity import RunIdentity
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "settlement_timeout": timedelta(hours=72),
         "allow_backfill": False,
         "tag_amount": False,
-        "multiple_outputs": True,
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
     }
@@ -187,7 +187,33 @@ def test_the_result_of_another_task_is_not_judged_before_it_is_there() -> None:
         after = operator(symbol=before.output["symbol"], amount=before.output["net_amount"])
 
     assert after.upstream_task_ids == {"before"}
-    assert before.multiple_outputs
+
+
+def test_a_field_of_the_receipt_is_taken_from_what_the_task_returned() -> None:
+    """No XCom of its own is needed; the whole receipt, a list of them, and no receipt are what they are."""
+    with DAG("pay", schedule=None):
+        output = WithdrawSpotAssetOperator(task_id="a", symbol="SOL", amount="1").output
+
+    def resolved(argument: Any, returned: object) -> Any:
+        ti = SimpleNamespace(dag_id="pay", xcom_pull=lambda **_: returned)
+        return argument.resolve({"ti": ti})
+
+    receipt = {"symbol": "SOL", "batch_nonce": 42}
+    assert resolved(output["batch_nonce"], receipt) == 42
+    assert resolved(output["transaction_id"], receipt) is None
+    assert resolved(output["batch_nonce"], [receipt, {**receipt, "batch_nonce": 43}]) == [42, 43]
+    assert resolved(output["batch_nonce"], None) is None
+    assert resolved(output, receipt) == receipt
+    assert f"{output['batch_nonce']}" == (
+        "{{ task_instance.xcom_pull(task_ids='a', dag_id='pay', key='return_value')['batch_nonce'] }}"
+    )
+    with pytest.raises(ConfigurationError, match="has no field 'nonce', only account, environment, symbol"):
+        output["nonce"]
+
+
+def test_the_fields_are_those_of_the_receipt() -> None:
+    """What may be asked for is what can be there."""
+    assert set(FIELDS) == set(Receipt.__annotations__)
 
 
 def test_a_mapped_task_is_shown_by_its_reference() -> None:
@@ -199,7 +225,6 @@ def test_a_mapped_task_is_shown_by_its_reference() -> None:
 
     assert mapped.map_index_template == plain.map_index_template == "{{ task.withdrawal_ref }}"
     assert (named.map_index_template, alone.map_index_template) == ("x", None)
-    assert mapped.partial_kwargs["multiple_outputs"] is True
 
 
 @pytest.mark.parametrize("symbol", ["sol", "NOSUCH", "KBONK"])
