@@ -43,7 +43,7 @@ test: $(STAMP) ## the whole suite, with branch coverage (ARGS='-k word' for a pa
 
 check: $(STAMP) ## lint, unit tests, properties and 200 worlds: for the minute between two edits
 	@PY=$(PY) dev/lint.sh
-	@$(PY) -m pytest -q -n 2 tests/unit tests/properties
+	@$(PY) -m pytest -q -n 4 tests/properties tests/unit
 	@exec $(PY) -m dev.simulate --worlds 200
 
 test-3.1: ## the record in a Variable, on a real Airflow 3.1 (sets up .venv-3.1)

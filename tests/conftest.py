@@ -41,14 +41,15 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 class SystemTestsTogether(LoadScopeScheduling):
-    """Gives one process all the system tests, since they share an Airflow, and first; the others take what is left."""
+    """Gives one process all the system tests, since they share an Airflow; the others are dealt out by file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return SYSTEM if nodeid.startswith(SYSTEM) else nodeid
+        return SYSTEM if nodeid.startswith(SYSTEM) else nodeid.split("::", maxsplit=1)[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SystemTestsTogether:
-    """Return what deals out the tests to several processes."""
+    """Return what deals out the tests to several processes, in the order they are collected in."""
+    config.option.loadscopereorder = False
     return SystemTestsTogether(config, log)
 
 

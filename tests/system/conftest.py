@@ -27,15 +27,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: waits so long that it is begun before the others")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in this folder as a system test, none of which may hang for ever, and put it in order."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Mark everything in this folder as a system test, none of which may hang for ever, and put it in order.
+
+    In one process after all others, which fail sooner; one of several processes has nothing else to do, and begins.
+    """
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
         item.add_marker(pytest.mark.system)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(400))
     ours.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else -1)
-    items[:] = [item for item in items if not item.path.is_relative_to(HERE)] + ours
+    others = [item for item in items if not item.path.is_relative_to(HERE)]
+    items[:] = ours + others if hasattr(config, "workerinput") else others + ours
 
 
 @pytest.hookimpl(tryfirst=True)
