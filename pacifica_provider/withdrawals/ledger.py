@@ -80,12 +80,18 @@ class LedgerState:
 
     @classmethod
     def of(cls, ledger: Ledger, now_ms: int) -> LedgerState:
-        """Read it; a ledger that does not say is born now."""
+        """Read it; a ledger that does not say is born now, or by another task at the same moment."""
         stored = ledger.get(BIRTH_ENTRY)
         if stored is None:
             born = cls(now_ms)
-            born.write(ledger)
-            return born
+            try:
+                born.write(ledger)
+            except LedgerUnavailableError:
+                stored = ledger.get(BIRTH_ENTRY)
+                if stored is None:
+                    raise
+            else:
+                return born
         if isinstance(stored, Mapping) and stored.get("version") == VERSION:
             fields = {name: value for name, value in stored.items() if name != "version"}
             if {name: type(value) for name, value in fields.items()} == _STATE_FIELDS:

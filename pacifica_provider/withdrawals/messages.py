@@ -145,7 +145,8 @@ class Messages:
         message = (
             f"UNKNOWN whether {record.order} was withdrawn; money may have moved.\nWhy: {reason}.\n{seen}\n"
             f"{_sent(record)}\nNo try of this task will send anything until a person has decided: "
-            f"{', or '.join(choices)}. {self._case}\n"
+            f"{', or '.join(choices)}. While you do not know, decide nothing: lists may lag, and whenever the task is "
+            f"cleared it looks again. {self._case}\n"
             f"Without a shell: leave it as entry {self._decision} in the state of the asset pacifica_withdrawals "
             f"(before Airflow 3.3: as the Variable pacifica_{self._decision})."
         )

@@ -11,6 +11,7 @@ import pytest
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.withdrawals.ledger import (
     LedgerState,
+    LedgerUnavailableError,
     decision_entry,
     prune,
     restored,
@@ -167,6 +168,30 @@ def test_forgetting_never_lowers_what_the_ledger_is_complete_since() -> None:
     prune(made, NEW, NEW)
 
     assert LedgerState.of(made, 0).complete_since_ms == NEW + 5
+
+
+def test_a_ledger_that_two_tasks_begin_at_once_has_one_birth() -> None:
+    """The first runs of a deployment may come together; no try ends for it (seen on 3.1 with PostgreSQL)."""
+
+    class Contested(MemoryLedger):
+        def set(self, name: str, value: Any, /) -> None:
+            """Read back what another task wrote a moment later."""
+            super().set(name, {**value, "complete_since_ms": NEW})
+            raise LedgerUnavailableError("it does not hold what was written to it")
+
+    made = Contested()
+
+    assert LedgerState.of(made, T0) == LedgerState.of(made, T0) == LedgerState(NEW)
+
+
+def test_a_ledger_that_cannot_be_born_is_unavailable() -> None:
+    """Nobody has written it, and this try could not (F45)."""
+    made = MemoryLedger()
+    made.fail_writes = 1
+
+    with pytest.raises(LedgerUnavailableError, match="this write fails"):
+        LedgerState.of(made, T0)
+    assert LedgerState.of(made, T0) == LedgerState(T0)
 
 
 def test_a_prune_that_is_cut_short_has_raised_the_ledger_first() -> None:

@@ -116,7 +116,10 @@ def test_an_unknown_says_the_worst_in_its_first_line(amount: str) -> None:
 )
 def test_an_unknown_offers_only_what_can_be_decided(record: Record, listed: Any, choices: str) -> None:
     """No row that fits, no adopting; a key that Pacifica knows stands for a withdrawal, so no posting it again."""
-    assert choices in str(said("unknown", record, why="lost", listed=listed))
+    message = str(said("unknown", record, why="lost", listed=listed))
+
+    assert choices in message
+    assert "While you do not know, decide nothing" in message
 
 
 @pytest.mark.parametrize(
