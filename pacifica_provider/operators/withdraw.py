@@ -31,10 +31,6 @@ LONGEST_WAIT_S = LONGEST_WAIT.total_seconds()
 RETRIES = 3
 RETRY_DELAY = timedelta(minutes=1)
 REFERENCE = "{{ task.withdrawal_ref }}"
-FIELDS = (
-    *("account", "environment", "symbol", "batch_nonce", "requested_amount", "fee_amount", "net_amount"),
-    *("idempotency_key", "submitted_at_ms", "adopted", "transaction_id", "seen_settled_at_ms"),
-)
 
 
 def _with_ledger(assets: Any) -> list[Any]:
@@ -73,7 +69,7 @@ class _PartialWithLedger:
             if "retry_delay" not in kwargs and made.kwargs["retry_delay"] == timedelta(seconds=airflow_s):
                 made.kwargs["retry_delay"] = RETRY_DELAY
             # What Airflow's page calls a mapped task: the withdrawal's name, not its place in a list.
-            if kwargs.get("map_index_template") is None:
+            if made.kwargs.get("map_index_template") is None:
                 made.kwargs["map_index_template"] = REFERENCE
             return made
 
@@ -93,8 +89,10 @@ class ReceiptArg(PlainXComArg):
 
     def __getitem__(self, item: str) -> ReceiptArg:
         """Return a field of the receipt; an unknown one is an error of the DAG file."""
-        if item not in FIELDS:
-            raise ConfigurationError(f"A receipt has no field {item!r}, only {', '.join(FIELDS)}.")
+        from pacifica_provider.hooks.receipts import Receipt
+
+        if item not in Receipt.__annotations__:
+            raise ConfigurationError(f"A receipt has no field {item!r}, only {', '.join(Receipt.__annotations__)}.")
         return ReceiptArg(self.operator, item)
 
     def __str__(self) -> str:
@@ -156,8 +154,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
     template_fields: Sequence[str] = ("symbol", "amount", "withdrawal_ref")
     ui_color = "#d9eef7"
     operator_extra_links = (SolanaTransactionLink(),)
-    saw: tuple[str, str | None] | None = None
-    """Environment and transaction of the withdrawal, for the link."""
+    returned: Receipt | None = None
+    """The receipt once there is one, for the link."""
 
     def __init__(
         self,
@@ -176,11 +174,11 @@ class WithdrawSpotAssetOperator(BaseOperator):
         retry_delay: timedelta | float = RETRY_DELAY,
         **kwargs: Any,
     ) -> None:
-        if withdrawal_ref is not None:
-            kwargs.setdefault("map_index_template", REFERENCE)
         super().__init__(retries=retries, retry_delay=retry_delay, **kwargs)
         self.inlets = _with_ledger(self.inlets)
         self.outlets = _with_ledger(self.outlets)
+        if self.map_index_template is None and withdrawal_ref is not None:
+            self.map_index_template = REFERENCE
         self.symbol = symbol
         self.amount = amount
         self.withdrawal_ref = withdrawal_ref
@@ -278,7 +276,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
     def _published(self, context: Context, receipt: Receipt) -> Receipt:
         """Put the receipt into the event of every asset among the outlets; an alias names none, so it gets nothing."""
-        self.saw = receipt["environment"], receipt.get("transaction_id")
+        self.returned = receipt
         outlet_events = context.get("outlet_events")
         if outlet_events is not None:
             for outlet in self.outlets:

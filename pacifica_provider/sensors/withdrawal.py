@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -63,8 +62,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("symbol", "batch_nonce", "amount")
     ui_color = "#d9eef7"
     operator_extra_links = (SolanaTransactionLink(),)
-    saw: tuple[str, str | None] | None = None
-    """Environment and transaction of the withdrawal, for the link."""
+    returned: dict[str, Any] | None = None
+    """The settled row once there is one, for the link."""
 
     def __init__(
         self,
@@ -120,8 +119,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         seen = self.hook.look_for(awaited, self._waiting or Waiting())
         if isinstance(seen, Settled):
             self.log.info("%s: settled in transaction %s", awaited, seen.row.transaction_id)
-            self.saw = self.hook.settings.environment, seen.row.transaction_id
-            return PokeReturnValue(is_done=True, xcom_value=settled_json(seen.row))
+            self.returned = settled_json(seen.row)
+            return PokeReturnValue(is_done=True, xcom_value=self.returned)
         if isinstance(seen, Expired):
             raise self._failed(NotListed, f"{seen.text} {_CHECK}")
         self.log.info("%s: %s", awaited, seen.last_seen)
@@ -133,14 +132,12 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         from pacifica_provider.triggers.events import NotListed, settled_row
 
         try:
-            row = settled_row(event)
+            self.returned = settled_row(event)
         except NotListed as error:
             raise self._failed(NotListed, f"{error} {_CHECK}") from None
         except SettlementTimeout as error:
             raise self._failed(SensorSettlementTimeout, f"{error} {_WAIT_ON}") from None
-        with suppress(ConfigurationError):  # a link is no reason to fail
-            self.saw = self.hook.settings.environment, row["transaction_id"]
-        return row
+        return self.returned
 
     def _awaited(self) -> Awaited:
         from pacifica_provider.api.models import parse_batch_nonce

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pacifica_provider.api.amounts import canonical_text, parse_wire_amount
+from pacifica_provider.api.amounts import canonical_text, difference, parse_wire_amount
 from pacifica_provider.api.models import parse_batch_nonce
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.withdrawals.identity import Order, RunIdentity, fingerprint
@@ -78,6 +78,11 @@ class StoredReceipt:
     fee_amount: Decimal | None
     submitted_at_ms: int
     adopted: bool
+
+    @property
+    def net_amount(self) -> Decimal | None:
+        """What arrives; ``None`` where the fee is not known."""
+        return None if self.fee_amount is None else difference(self.requested_amount, self.fee_amount)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pacifica_provider.api.amounts import canonical_text, difference
+from pacifica_provider.api.amounts import canonical_text
 from pacifica_provider.api.outcomes import Outcome
 from pacifica_provider.api.outcomes import Throttled as ThrottledOutcome
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, ParameterMismatch, Throttled, Unreachable
@@ -549,10 +549,9 @@ class _Try:
 
 def _net(receipt: StoredReceipt) -> str:
     """Return what is deducted and what arrives, as far as it is known."""
-    if receipt.fee_amount is None:
+    if receipt.fee_amount is None or receipt.net_amount is None:
         return ""
-    net = canonical_text(difference(receipt.requested_amount, receipt.fee_amount))
-    return f", fee {canonical_text(receipt.fee_amount)}, net {net}"
+    return f", fee {canonical_text(receipt.fee_amount)}, net {canonical_text(receipt.net_amount)}"
 
 
 def _references(stored: object) -> list[str | None]:

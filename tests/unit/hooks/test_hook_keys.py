@@ -77,7 +77,7 @@ def test_a_used_hook_pickles_as_the_id_of_its_connection(desk: Desk) -> None:
 
     assert not any(form.encode() in pickled for form in forms(account["agent_private_key"]))
     assert account["account"].encode() not in pickled
-    assert vars(pickle.loads(pickled)) == vars(PacificaHook())  # noqa: S301 - our own
+    assert vars(pickle.loads(pickled)) == vars(PacificaHook())  # noqa: S301 - pickled just above
 
 
 @pytest.mark.parametrize("where", ["account", "agent_wallet"])

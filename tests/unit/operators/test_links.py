@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from airflow.sdk import DAG
 
+from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.get_provider_info import get_provider_info
 from pacifica_provider.links import SolanaTransactionLink
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
@@ -16,22 +17,31 @@ from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 if TYPE_CHECKING:
     from tests.support.desk import Desk
 
-KEY: Any = None
+
+def link(task: object) -> str:
+    """Return what Airflow is given for a task that has ended."""
+    return SolanaTransactionLink().get_link(task, ti_key=cast("Any", None))
 
 
 @pytest.mark.parametrize(
-    ("saw", "address"),
+    ("environment", "transaction_id", "address"),
     [
-        (None, ""),
-        (("mainnet", None), ""),
-        (("custom", "5x"), ""),
-        (("mainnet", "5x"), "https://explorer.solana.com/tx/5x"),
-        (("testnet", "5x"), "https://explorer.solana.com/tx/5x?cluster=devnet"),
+        ("mainnet", None, ""),
+        ("custom", "5x", ""),
+        ("mainnet", "5x", "https://explorer.solana.com/tx/5x"),
+        ("testnet", "5x", "https://explorer.solana.com/tx/5x?cluster=devnet"),
     ],
 )
-def test_it_leads_to_the_transaction_on_the_environment_s_cluster(saw: object, address: str) -> None:
-    """Nothing to show is no link."""
-    assert SolanaTransactionLink().get_link(SimpleNamespace(saw=saw), ti_key=KEY) == address
+def test_it_leads_to_the_transaction_on_the_environment_s_cluster(
+    environment: str, transaction_id: str | None, address: str
+) -> None:
+    """A receipt names the environment, a row does not, so the connection is asked. Nothing to show is no link."""
+    hook = SimpleNamespace(settings=SimpleNamespace(environment=environment))
+    receipt = SimpleNamespace(returned={"environment": environment, "transaction_id": transaction_id})
+    row = SimpleNamespace(returned={"transaction_id": transaction_id}, hook=hook)
+    nothing = SimpleNamespace(returned=None)
+
+    assert [link(each) for each in (receipt, row, nothing)] == [address, address, ""]
 
 
 def test_a_task_that_withdrew_and_one_that_waited_know_their_transaction(desk: Desk) -> None:
@@ -46,7 +56,10 @@ def test_a_task_that_withdrew_and_one_that_waited_know_their_transaction(desk: D
     resumed = WithdrawalBatchSensor(task_id="wait", symbol="SOL", batch_nonce=receipt["batch_nonce"])
     resumed.execute_complete(desk.context(), {"status": "settled", "row": row})
 
-    assert withdraw.saw == sensor.saw == resumed.saw == ("custom", receipt["transaction_id"])
+    assert withdraw.returned == receipt
+    assert sensor.returned == resumed.returned == row
+    assert row["transaction_id"] == receipt["transaction_id"]
+    assert [link(each) for each in (withdraw, sensor, resumed)] == [""] * 3  # the sandbox is on no chain
 
 
 def test_a_connection_that_is_gone_when_a_sensor_resumes_costs_the_link_alone(desk: Desk) -> None:
@@ -55,7 +68,8 @@ def test_a_connection_that_is_gone_when_a_sensor_resumes_costs_the_link_alone(de
     sensor = WithdrawalBatchSensor(task_id="wait", symbol="SOL", batch_nonce=7, pacifica_conn_id="nowhere")
 
     assert sensor.execute_complete(desk.context(), {"status": "settled", "row": row}) == row
-    assert sensor.saw is None
+    with pytest.raises(ConfigurationError, match="nowhere"):  # which Airflow logs
+        link(sensor)
 
 
 def test_airflow_is_told_of_it_by_provider_info_and_by_both_operators() -> None:
