@@ -108,6 +108,7 @@ def test_the_last_third_of_the_credits_is_left_to_others(sandbox: Sandbox, monke
 
     async def wait() -> None:
         (task,) = start(trigger(receipt, poll_interval=0.05))
+        await until(lambda: len(seen) >= 2)
         await asyncio.sleep(2)
         task.cancel()
 
@@ -127,6 +128,7 @@ def test_a_quota_spent_by_others_slows_the_watcher_down(sandbox: Sandbox) -> Non
 
     async def wait() -> int:
         (task,) = start(trigger(receipt, poll_interval=0.05))
+        await until(lambda: requests(sandbox)["pending"] >= 1)
         await asyncio.sleep(1)
         task.cancel()
         return requests(sandbox)["pending"]
