@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 # How often the exchange looks at its clock by itself, so that settlements are announced unasked.
 TICK_S = 0.05
-START_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
 KEEP_ALIVE_S = 65
 # How long a stopping sandbox waits for connections to close before it drops them.
 GOODBYE_S = 0.25
@@ -104,12 +104,18 @@ class Server:
             time.sleep(0.002)
 
     def stop(self) -> None:
-        """Drop every connection and stop. Held requests never commit."""
+        """
+        Drop every connection and stop. Held requests never commit.
+
+        :raises RuntimeError: if it does not end.
+        """
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._application.closing.set)
             self._loop.call_soon_threadsafe(self._uvicorn.exit.set)
         self._thread.join(STOP_TIMEOUT_S)
         self._socket.close()
+        if self._thread.is_alive():
+            raise RuntimeError("the sandbox did not stop")
 
     def control(self, method: str, path: str, wish: object) -> Reply:
         """Carry out a control call in the server's thread."""

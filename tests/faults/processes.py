@@ -8,17 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.worker import FileLedger, SharedClock
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pacifica_provider.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +101,7 @@ def go(child: subprocess.Popen[str]) -> subprocess.Popen[str]:
 
 def result(child: subprocess.Popen[str]) -> dict[str, Any]:
     """Let the child end, and return what its try came to."""
-    out, err = child.communicate(timeout=30)
+    out, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 0, err
     return dict(json.loads(out.splitlines()[-1]))
 
@@ -111,13 +109,5 @@ def result(child: subprocess.Popen[str]) -> dict[str, Any]:
 def killed_by(child: subprocess.Popen[str]) -> str:
     """Wait for the child's end and return the signal that ended it."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(timeout=30)
+        child.wait(timeout=PATIENCE_S)
     return signal.Signals(-(child.returncode or 0)).name
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)

@@ -95,15 +95,15 @@ def test_a_connection_cut_at_any_byte_of_the_request_pays_once(rig: Rig) -> None
 LOST_AFTER_THE_COMMIT = [
     pytest.param({"kind": "reset"}, id="F03-reset"),
     pytest.param({"kind": "close"}, id="F06-closed"),
-    pytest.param({"kind": "hang", "seconds": 0.5}, id="F05-read-timeout"),
-    pytest.param({"kind": "drip", "seconds": 0.05}, id="F08-drip"),
+    pytest.param({"kind": "hang", "seconds": 3600}, id="F05-read-timeout"),
+    pytest.param({"kind": "drip", "seconds": 0.1}, id="F08-drip"),
 ]
 
 
 @pytest.mark.parametrize("fault", LOST_AFTER_THE_COMMIT)
 def test_an_answer_lost_after_the_commit_is_adopted(rig: Rig, fault: dict[str, object]) -> None:
     """F03, F05, F06, F08: waited out, posted again, answered 409, and the first request's row is adopted."""
-    rig.timeout_s = 0.25
+    rig.gives_up_s = 0.3
     rig.fault(when="after_commit", **fault)  # type: ignore[arg-type]  # the keys are literal above
     began = time.monotonic()
 
@@ -111,13 +111,13 @@ def test_an_answer_lost_after_the_commit_is_adopted(rig: Rig, fault: dict[str, o
     assert_paid_once(rig, receipt, adopted=True)
 
     assert statuses(rig)[-1] == 409
-    assert time.monotonic() - began < 3  # F08: a deadline for the whole request, not for each byte
+    assert time.monotonic() - began < 15  # F08: a deadline for the whole request, not for each of 300 bytes
 
 
 @pytest.mark.parametrize("fault", LOST_AFTER_THE_COMMIT)
 def test_a_mapped_task_never_adopts_by_itself(rig: Rig, fault: dict[str, object]) -> None:
     """F03, F05: an equal withdrawal may stand beside a mapped one, so it stops as unknown, its row one step away."""
-    rig.adoption, rig.instance, rig.withdrawal_ref, rig.timeout_s = "never", "0/None", "invoice-7", 0.25
+    rig.adoption, rig.instance, rig.withdrawal_ref, rig.gives_up_s = "never", "0/None", "invoice-7", 0.3
     rig.fault(when="after_commit", **fault)  # type: ignore[arg-type]  # the keys are literal above
 
     error = assert_unknown(rig, rows=[42], because="another withdrawal of the same task may be equal", debits=1)
@@ -132,7 +132,7 @@ def test_a_request_held_on_the_way_lands_or_dies_before_the_next_is_sent(rig: Ri
     """F04, F30: no second request while the first one's signature lives, so the late one lands first or never."""
     answers = []
     with Wiretap(rig.sandbox.base_url) as tap:
-        rig.base_url, rig.timeout_s, tap.hold_posts = tap.base_url, 0.25, True
+        rig.base_url, rig.gives_up_s, tap.hold_posts = tap.base_url, 0.25, True
 
         def wait(seconds: float) -> None:
             if tap.hold_posts:
@@ -152,8 +152,8 @@ def test_a_request_held_on_the_way_lands_or_dies_before_the_next_is_sent(rig: Ri
 def test_a_request_held_inside_the_exchange_pays_once(rig: Rig, expiry_checked: str) -> None:
     """F04: held before its commit, with the window checked on arrival or at the commit, it is one debit either way."""
     rig.options(expiry_checked=expiry_checked)
-    rig.timeout_s = 0.3
-    rig.fault("hang", seconds=0.5)
+    rig.gives_up_s = 0.3
+    rig.fault("hang", seconds=2)
 
     receipt = rig.try_once()
     assert_paid_once(rig, receipt, adopted=expiry_checked == "arrival")

@@ -13,6 +13,7 @@ from pacifica_provider.exceptions import ConfigurationError, Unreachable
 from pacifica_provider.sandbox import Sandbox
 from tests.faults.judge import assert_paid_once, nonces, refused, statuses
 from tests.faults.wiretap import Wiretap, unused_port
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
 if TYPE_CHECKING:
@@ -26,14 +27,13 @@ GARBAGE = b"\x17\x03\x03\x00\x20" + b"\xa5" * 32  # a TLS record that was encryp
 @pytest.mark.parametrize("when", MOMENTS)
 def test_a_huge_answer_is_read_no_further_than_the_bound(rig: Rig, when: str) -> None:
     """F09: an answer of a gigabyte is given up on at the bound, proves nothing, and ends in one debit."""
-    rig.timeout_s = 10
     rig.fault("huge", when=when, bytes=1 << 30)
     began = time.monotonic()
 
     receipt = rig.try_once()
     assert_paid_once(rig, receipt, adopted=when == "after_commit")
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE_S
     assert any("too large" in line for line in rig.logs)
 
 

@@ -8,10 +8,9 @@ import pytest
 
 from pacifica_provider.exceptions import OutcomeUnknown, Unresolved
 from tests.faults.judge import assert_paid_once, assert_unknown, nonces, refused, statuses
+from tests.support.patience import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.support.rig import Rig
 
 NOT_THERE = "yet lists no such withdrawal"
@@ -102,12 +101,12 @@ def test_a_key_burned_by_a_failed_attempt_is_unknown(rig: Rig, status: int) -> N
 def test_a_409_while_the_first_is_in_progress_waits_for_its_row(rig: Rig, late: bool) -> None:
     """F19: after a 409 that means "still in progress" the row is adopted if it comes in time, else left to a person."""
     rig.options(conflict_in_progress=True, expiry_checked="arrival")
-    rig.timeout_s = 0.25
-    rig.fault("hang", seconds=0.4)
+    rig.gives_up_s = 0.25
+    rig.fault("hang", seconds=3)
 
     def wait(seconds: float) -> None:
         if 409 in statuses(rig) and (seconds >= 30 or not late):
-            _until(lambda: bool(rig.debits()))
+            until(rig.debits)
         rig.clock.sleep_s(seconds)
 
     if late:
@@ -204,12 +203,3 @@ def test_a_server_that_keeps_failing_leaves_it_unresolved(rig: Rig, when: str) -
     assert_paid_once(rig, receipt, adopted=when == "after_commit")
 
     assert len(statuses(rig)) == 3
-
-
-def _until(true: Callable[[], bool]) -> None:
-    import time
-
-    deadline = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)

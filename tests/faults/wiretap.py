@@ -12,6 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tests.support.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -69,7 +71,7 @@ class Wiretap:
 
     def replay(self, request: bytes) -> bytes:
         """Send captured bytes to the exchange, once more or at last, and return what it answers."""
-        with socket.create_connection(self.upstream, timeout=5) as upstream:
+        with socket.create_connection(self.upstream, timeout=PATIENCE_S) as upstream:
             upstream.sendall(request)
             answer = bytearray()
             while data := upstream.recv(65536):
@@ -80,9 +82,9 @@ class Wiretap:
         """Carry one connection until either side ends it."""
         sent = bytearray()
         self.connections.append(sent)
-        with socket.create_connection(self.route(len(self.connections)), timeout=10) as upstream:
+        with socket.create_connection(self.route(len(self.connections)), timeout=PATIENCE_S) as upstream:
             while True:
-                ready, _, _ = select.select([client, upstream], [], [], 10)
+                ready, _, _ = select.select([client, upstream], [], [], PATIENCE_S)
                 if not ready:
                     return
                 if client in ready:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tests.support.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     import ssl
     from types import TracebackType
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 # Takes the connection after a request has been read; says whether the connection stays open for another.
 Script = Callable[[socket.socket], bool]
-
-_PATIENCE_S = 5.0
 
 
 def answer(
@@ -61,7 +61,7 @@ def drip(head: bytes, *, every_s: float, closed: threading.Event) -> Script:
     def script(connection: socket.socket) -> bool:
         try:
             connection.sendall(head)
-            for _ in range(int(_PATIENCE_S / every_s)):
+            for _ in range(int(PATIENCE_S / every_s)):
                 time.sleep(every_s)
                 connection.sendall(b"x")
         except OSError:
@@ -116,7 +116,7 @@ class RawServer:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         for thread in self._threads:
-            thread.join(_PATIENCE_S)
+            thread.join(PATIENCE_S)
 
     def _accept(self) -> None:
         while True:
@@ -130,7 +130,7 @@ class RawServer:
             thread.start()
 
     def _serve(self, raw: socket.socket) -> None:
-        raw.settimeout(_PATIENCE_S)
+        raw.settimeout(PATIENCE_S)
         with contextlib.suppress(OSError), raw, self._secured(raw) as connection:
             connection.sendall(self._greeting)
             while request := _read_request(connection):

@@ -25,10 +25,13 @@ from pacifica_provider.withdrawals.ledger import (
     withdrawal_entry,
 )
 from pacifica_provider.withdrawals.withdraw import Policy, Runtime, TryContext, withdraw
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pacifica_provider.api.outcomes import Answer, TransportFailure
+    from pacifica_provider.api.transports import HttpRequest
     from pacifica_provider.sandbox import Sandbox
     from pacifica_provider.withdrawals.record import StoredReceipt
 
@@ -147,7 +150,8 @@ class Rig:
     instance: str | None = "-1"
     try_number: int = 0
     clear_number: int = 0
-    timeout_s: float = 2.0
+    timeout_s: float = PATIENCE_S
+    gives_up_s: float | None = None
     window_ms: int = 10_000
     policy: Policy = field(default_factory=Policy)
     store: MemoryLedger = field(default_factory=MemoryLedger)
@@ -170,10 +174,17 @@ class Rig:
         """Return a client of the real transport."""
         return PacificaClient(
             Endpoints(self.base_url, self.account),
-            RequestsTransport(timeout_s=self.timeout_s, ca_file=self.ca_file),
+            self._send,
             signer=signer,
             expiry_window_ms=self.window_ms,
         )
+
+    def _send(self, request: HttpRequest, /) -> Answer | TransportFailure:
+        """Send with the workers' transport; the next POST is given up after ``gives_up_s``, if that is set."""
+        within_s = self.timeout_s
+        if request.method == "POST" and self.gives_up_s is not None:
+            within_s, self.gives_up_s = self.gives_up_s, None
+        return RequestsTransport(timeout_s=within_s, ca_file=self.ca_file)(request)
 
     @property
     def identity(self) -> RunIdentity:

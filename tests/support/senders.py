@@ -7,16 +7,21 @@ from collections.abc import Callable
 
 from pacifica_provider.api.outcomes import Answer, TransportFailure
 from pacifica_provider.api.transports import HttpRequest, HttpxTransport, RequestsTransport, base_headers
+from tests.support.patience import PATIENCE_S
 
 Sender = Callable[..., Answer | TransportFailure]
 
 
-def by_requests(request: HttpRequest, *, timeout_s: float = 3, ca_file: str | None = None) -> Answer | TransportFailure:
+def by_requests(
+    request: HttpRequest, *, timeout_s: float = PATIENCE_S, ca_file: str | None = None
+) -> Answer | TransportFailure:
     """Send with the workers' transport."""
     return RequestsTransport(timeout_s=timeout_s, ca_file=ca_file)(request)
 
 
-def by_httpx(request: HttpRequest, *, timeout_s: float = 3, ca_file: str | None = None) -> Answer | TransportFailure:
+def by_httpx(
+    request: HttpRequest, *, timeout_s: float = PATIENCE_S, ca_file: str | None = None
+) -> Answer | TransportFailure:
     """Send with the triggerer's transport, in an event loop of its own."""
 
     async def send() -> Answer | TransportFailure:

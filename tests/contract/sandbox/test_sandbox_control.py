@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.sandbox.wallet import Wallet, new_key
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def call(wallet: Wallet, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
     """Make a control call over HTTP."""
     data = body if isinstance(body, bytes) else None if body is None else json.dumps(body)
-    response = wallet.session.request(method, wallet.sandbox.control_url + path, data=data, timeout=10)
+    response = wallet.session.request(method, wallet.sandbox.control_url + path, data=data, timeout=PATIENCE_S)
     return response.status_code, response.json()
 
 

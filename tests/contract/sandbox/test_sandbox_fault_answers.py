@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from tests.contract.sandbox.wallet import Wallet, head_of, new_key
+from tests.support.patience import PATIENCE_S
 
 BOTH = pytest.mark.parametrize(("when", "debits"), [("before_commit", 0), ("after_commit", 1)])
 
@@ -122,7 +123,7 @@ def test_huge_of_no_json(wallet: Wallet, shape: str) -> None:
 def test_huge_need_not_be_read(wallet: Wallet) -> None:
     """A client may leave in the middle of a gigabyte, which was never in memory."""
     wallet.fault("huge", when="after_commit", bytes=10**9)
-    with socket.create_connection(wallet.netloc, timeout=10) as sock:
+    with socket.create_connection(wallet.netloc, timeout=PATIENCE_S) as sock:
         content = json.dumps(wallet.order()).encode()
         sock.sendall(head_of(content) + content)
         assert b"1000000000" in sock.recv(1000)

@@ -10,7 +10,8 @@ import requests
 
 from pacifica_provider.sandbox import Sandbox
 from pacifica_provider.sandbox.faults import KINDS
-from tests.contract.sandbox.wallet import WITHDRAW, Wallet, new_key, until
+from tests.contract.sandbox.wallet import WITHDRAW, Wallet, new_key
+from tests.support.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +104,7 @@ def test_one_body_fits_every_kind(sandbox: Sandbox, kind: str) -> None:
 
 def test_hang_before_commit_lands_later(wallet: Wallet) -> None:
     """A request that is held before its commit lands after the hold, although its client has long gone."""
-    wallet.fault("hang", when="before_commit", seconds=0.8)
+    wallet.fault("hang", when="before_commit", seconds=2)
     with pytest.raises(requests.Timeout):
         wallet.post(timeout=0.1)
     while_held = (len(wallet.debits()), wallet.posts()[0]["outcome"])
@@ -124,7 +125,7 @@ def test_hang_before_commit_answers(wallet: Wallet) -> None:
 def test_hang_after_commit(wallet: Wallet) -> None:
     """A request that is held after its commit is debited at once."""
     key = new_key()
-    wallet.fault("hang", when="after_commit", seconds=0.8)
+    wallet.fault("hang", when="after_commit", seconds=3600)
     with pytest.raises(requests.Timeout):
         wallet.post(timeout=0.2, key=key)
 
@@ -133,15 +134,14 @@ def test_hang_after_commit(wallet: Wallet) -> None:
 
 def test_a_held_request_without_key_holds_nobody_up(wallet: Wallet) -> None:
     """Only requests with the same key wait for each other."""
-    wallet.fault("hang", seconds=5)
+    wallet.fault("hang", seconds=3600)
     with pytest.raises(requests.Timeout):
         wallet.post(timeout=0.05)
-    started = time.monotonic()
 
-    assert (wallet.post().status_code, time.monotonic() - started < 2) == (200, True)
+    assert wallet.post().status_code == 200
 
 
-@pytest.mark.parametrize("fault", [{"kind": "hang", "seconds": 60}, {"kind": "drip", "seconds": 60}])
+@pytest.mark.parametrize("fault", [{"kind": "hang", "seconds": 3600}, {"kind": "drip", "seconds": 3600}])
 def test_stopping_does_not_wait(fault: dict[str, object]) -> None:
     """A sandbox stops at once, whatever it holds, and what it held never commits."""
     sandbox = Sandbox().start()
@@ -149,10 +149,8 @@ def test_stopping_does_not_wait(fault: dict[str, object]) -> None:
     sandbox.control("POST", "/faults", fault)
     with wallet.session, pytest.raises(requests.RequestException):
         wallet.post(timeout=0.1)
-    started = time.monotonic()
     sandbox.stop()
 
-    assert time.monotonic() - started < 2
     assert not sandbox.exchange.book.rows
 
 

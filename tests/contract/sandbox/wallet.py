@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,8 +12,10 @@ import base58
 import requests
 from nacl.signing import SigningKey
 
+from tests.support.patience import PATIENCE_S
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pacifica_provider.sandbox import Sandbox
 
@@ -77,7 +78,7 @@ class Wallet:
         return {**body, "agent_wallet": address_of(signer)} if agent else body
 
     def post(
-        self, body: Mapping[str, Any] | bytes | None = None, timeout: float = 10, **order: Any
+        self, body: Mapping[str, Any] | bytes | None = None, timeout: float = PATIENCE_S, **order: Any
     ) -> requests.Response:
         """Post a body, or an order of these fields."""
         content = body if isinstance(body, bytes) else json.dumps(body if body is not None else self.order(**order))
@@ -92,7 +93,7 @@ class Wallet:
     def get(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> requests.Response:
         """Get a list of the account."""
         params = {"account": self.account, **query}
-        return self.session.get(self.base_url + path, params=params, headers=headers, timeout=10)
+        return self.session.get(self.base_url + path, params=params, headers=headers, timeout=PATIENCE_S)
 
     def pending(self) -> list[dict[str, Any]]:
         """Return the pending rows."""
@@ -137,7 +138,7 @@ def head_of(body: bytes, path: str = "/api/v1" + WITHDRAW) -> bytes:
 def raw_post(wallet: Wallet, body: Mapping[str, Any]) -> tuple[bytes, str]:
     """Post on a raw socket; return every byte that came back, and how the stream ended."""
     content = json.dumps(body).encode()
-    with socket.create_connection(wallet.netloc, timeout=10) as sock:
+    with socket.create_connection(wallet.netloc, timeout=PATIENCE_S) as sock:
         sock.sendall(head_of(content) + content)
         received = b""
         while True:
@@ -148,11 +149,3 @@ def raw_post(wallet: Wallet, body: Mapping[str, Any]) -> tuple[bytes, str]:
             if not piece:
                 return received, "closed"
             received += piece
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

@@ -11,6 +11,7 @@ from pacifica_provider.api.client import Endpoints, PacificaClient
 from pacifica_provider.api.outcomes import Credits
 from pacifica_provider.api.transports import RequestsTransport
 from pacifica_provider.exceptions import Unreachable
+from tests.support.patience import PATIENCE_S
 from tests.support.raw_server import RawServer, Script, answer
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def client(server: RawServer, **kwargs: Any) -> PacificaClient:
     """Return a client of the server."""
     return PacificaClient(
         Endpoints(f"{server.url}/api/v1/", ACCOUNT, api_config_key=kwargs.pop("api_config_key", None)),
-        RequestsTransport(timeout_s=3),
+        RequestsTransport(timeout_s=PATIENCE_S),
         **kwargs,
     )
 

@@ -15,6 +15,7 @@ from pacifica_provider.api.client import Endpoints, PacificaClient, Steps, run_a
 from pacifica_provider.api.models import BridgeParameters, SpotAsset, SpotBalance
 from pacifica_provider.api.transports import HttpxTransport, RequestsTransport
 from pacifica_provider.exceptions import ConfigurationError, PacificaError, Throttled, Unreachable
+from tests.support.patience import PATIENCE_S
 from tests.support.raw_server import RawServer, answer, reset
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ HTML = {"Content-Type": "text/html"}
 
 def run_blocking(steps: Steps[Any]) -> Any:
     """Drive an endpoint as a worker does."""
-    return PacificaClient(Endpoints("", ""), RequestsTransport(timeout_s=3))._run(steps)
+    return PacificaClient(Endpoints("", ""), RequestsTransport(timeout_s=PATIENCE_S))._run(steps)
 
 
 def run_in_loop(steps: Steps[Any]) -> Any:
@@ -36,7 +37,7 @@ def run_in_loop(steps: Steps[Any]) -> Any:
 
     async def run() -> Any:
         """Drive it within the loop."""
-        async with HttpxTransport(timeout_s=3) as transport:
+        async with HttpxTransport(timeout_s=PATIENCE_S) as transport:
             return await run_async(steps, transport)
 
     return asyncio.run(run())
@@ -207,7 +208,7 @@ def test_an_account_that_is_none_is_unreachable(run: Callable[[Steps[Any]], Any]
 
 def test_the_blocking_client_has_a_method_for_each_read(sandbox: Sandbox) -> None:
     """What the endpoints offer is there without knowing of steps and transports."""
-    client = PacificaClient(Endpoints(sandbox.base_url, sandbox.account), RequestsTransport(timeout_s=3))
+    client = PacificaClient(Endpoints(sandbox.base_url, sandbox.account), RequestsTransport(timeout_s=PATIENCE_S))
 
     assert [*client.pending_withdrawals().rows, *client.withdrawal_history().rows] == []
     assert {asset.symbol for asset in client.spot_assets()} == {row.symbol for row in client.spot_balances()}

@@ -13,6 +13,7 @@ from pacifica_provider.api.outcomes import Accepted
 from pacifica_provider.api.signing import Signer
 from pacifica_provider.api.transports import RequestsTransport
 from pacifica_provider.exceptions import ConfigurationError
+from tests.support.patience import PATIENCE_S
 from tests.support.raw_server import RawServer, answer
 
 SECRET = "49W385L4rePHy6PAaQUovbD2aacgN4HsKXSMeUzRg4fmwXszN91JuMFrQRj3vMDpZuRF3ZknQBuRBoWQJEfXstMw"
@@ -25,7 +26,7 @@ def client(server: RawServer, *, signs: bool = True, api_config_key: str | None 
     """Return a client of the server."""
     return PacificaClient(
         Endpoints(f"{server.url}/api/v1/", ACCOUNT, api_config_key=api_config_key),
-        RequestsTransport(timeout_s=3),
+        RequestsTransport(timeout_s=PATIENCE_S),
         signer=Signer.from_base58(SECRET) if signs else None,
     )
 

@@ -15,6 +15,7 @@ from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.triggers.events import AlienEventError
 from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
 from pacifica_provider.withdrawals import settlement
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.support.desk import Desk
@@ -38,7 +39,7 @@ def operator(**changes: Any) -> WithdrawSpotAssetOperator:
         "wait_for_settlement": True,
         "deferrable": False,
         "poll_interval": 0.05,
-        "settlement_timeout": timedelta(seconds=1),
+        "settlement_timeout": timedelta(seconds=PATIENCE_S),
     }
     return WithdrawSpotAssetOperator(**{**defaults, **changes})
 
@@ -54,7 +55,7 @@ def deferred(desk: Desk, **changes: Any) -> Any:
 def test_waiting_ends_with_the_transaction(desk: Desk, history_amount: str) -> None:
     """The receipt gains transaction and time, whichever amount the history shows."""
     desk.sandbox.control("POST", "/options", {"settle_after_s": 0.2, "history_amount": history_amount})
-    receipt = operator(settlement_timeout=timedelta(seconds=5)).execute(desk.context())
+    receipt = operator(settlement_timeout=timedelta(seconds=PATIENCE_S)).execute(desk.context())
     (debit,) = desk.debits()
 
     assert (receipt["transaction_id"], receipt["batch_nonce"]) == (debit["transaction_id"], debit["batch_nonce"])
@@ -94,7 +95,7 @@ def test_failing_looks_do_not_end_the_waiting(desk: Desk, status: int) -> None:
     desk.sandbox.control(
         "POST", "/faults", {"route": "pending", "kind": "status", "status": status, "count": 3, "skip": 1}
     )
-    receipt = operator(settlement_timeout=timedelta(seconds=5)).execute(desk.context())
+    receipt = operator(settlement_timeout=timedelta(seconds=PATIENCE_S)).execute(desk.context())
 
     assert receipt["transaction_id"]
 
@@ -117,7 +118,7 @@ def test_a_withdrawal_in_neither_list_for_too_long_ends_the_try(desk: Desk) -> N
     desk.monkeypatch.setattr(settlement, "NOT_SEEN_GRACE_MS", 100)
     desk.sandbox.control("POST", "/options", {"settle_after_s": 0, "settle_gap_s": 3600})
     with pytest.raises(SettlementTimeout, match="has been in neither of Pacifica's lists for") as caught:
-        operator(settlement_timeout=timedelta(seconds=30)).execute(desk.context())
+        operator(settlement_timeout=timedelta(seconds=PATIENCE_S)).execute(desk.context())
 
     assert not isinstance(caught.value, AirflowFailException)
     assert caught.value.batch_nonces == (desk.debits()[0]["batch_nonce"],)

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
 
 from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.support.desk import Desk
@@ -24,7 +25,7 @@ MODES = pytest.mark.parametrize("mode", [{}, {"mode": "reschedule"}, {"deferrabl
 def sensor(nonce: Any, **changes: Any) -> WithdrawalBatchSensor:
     """Return a sensor that pokes often and not for long."""
     defaults = {"task_id": "wait", "symbol": "SOL", "batch_nonce": nonce, "amount": "1", "poke_interval": 0.05}
-    return WithdrawalBatchSensor(**{**defaults, "timeout": 5, **changes})
+    return WithdrawalBatchSensor(**{**defaults, "timeout": PATIENCE_S, **changes})
 
 
 def withdrawn(desk: Desk, amount: str = "1") -> int:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.shared_stream import SharedStreamManager
 
 from pacifica_provider.triggers.assets import SettledWithdrawalsTrigger
-from tests.unit.triggers.bench import pay, requests, settle, until
+from tests.support.patience import until_in_loop
+from tests.unit.triggers.bench import pay, requests, settle
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -55,7 +56,7 @@ class Running:
 
     async def has(self, count: int) -> list[str]:
         """Wait for so many events and a little longer, and return their amounts."""
-        await until(lambda: len(self.payloads) >= count or self._task.done())
+        await until_in_loop(lambda: len(self.payloads) >= count or self._task.done())
         await asyncio.sleep(0.3)
         return [payload["amount"] for payload in self.payloads]
 
@@ -65,10 +66,11 @@ class Running:
         await asyncio.wait([self._task])
 
 
-async def looked(sandbox: Sandbox) -> None:
-    """Wait until the history has been read, and what came of it is stored."""
+async def looked(sandbox: Sandbox, store: Store | None = None) -> None:
+    """Wait until the history has been read, and a store that was empty has what came of it."""
     before = requests(sandbox)["history"]
-    await until(lambda: requests(sandbox)["history"] > before)
+    await until_in_loop(lambda: requests(sandbox)["history"] > before)
+    await until_in_loop(lambda: store is None or store.entries)
     await asyncio.sleep(0.3)
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pacifica_provider.triggers import watcher
 from pacifica_provider.triggers.withdrawal import WithdrawalBatchTrigger
+from tests.support.patience import until, until_in_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pacifica_provider.sandbox import Sandbox
 
 CONN_ID = "pacifica_default"
+# How often a trigger has its account polled: nothing that takes less was found by the next regular poll.
+PACE_S = 60.0
 
 
 def pay(sandbox: Sandbox, amount: str = "1", symbol: str = "SOL") -> dict[str, Any]:
@@ -30,6 +31,12 @@ def settle(sandbox: Sandbox, **which: object) -> None:
 def options(sandbox: Sandbox, **values: object) -> None:
     """Flip the sandbox's switches."""
     sandbox.control("POST", "/options", values)
+
+
+def pass_time(sandbox: Sandbox, seconds: float) -> None:
+    """Let time pass at the exchange."""
+    offset_ms = sandbox.control("GET", "/clock")["offset_ms"]
+    sandbox.control("POST", "/clock", {"offset_ms": offset_ms + int(seconds * 1000)})
 
 
 def web_socket(sandbox: Sandbox, action: str) -> None:
@@ -49,14 +56,12 @@ def sockets(sandbox: Sandbox) -> int:
 
 
 def hung_up(sandbox: Sandbox) -> bool:
-    """Say whether every WebSocket is closed, or will be in a moment."""
-    deadline = time.monotonic() + 2
-    while sockets(sandbox) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not sockets(sandbox)
+    """Wait until every WebSocket is closed."""
+    until(lambda: not sockets(sandbox))
+    return True
 
 
-def trigger(receipt: dict[str, Any], *, lasts_s: float = 60, **kwargs: Any) -> WithdrawalBatchTrigger:
+def trigger(receipt: dict[str, Any], *, lasts_s: float = 3600, **kwargs: Any) -> WithdrawalBatchTrigger:
     """Return a trigger that waits for a withdrawal."""
     arguments: dict[str, Any] = {
         "pacifica_conn_id": CONN_ID,
@@ -64,7 +69,7 @@ def trigger(receipt: dict[str, Any], *, lasts_s: float = 60, **kwargs: Any) -> W
         "batch_nonce": receipt["batch_nonce"],
         "amount": receipt["requested_amount"],
         "end_time": time.time() + lasts_s,
-        "poll_interval": 30,
+        "poll_interval": PACE_S,
     }
     return WithdrawalBatchTrigger(**{**arguments, **kwargs})
 
@@ -81,21 +86,16 @@ def start(*triggers: WithdrawalBatchTrigger) -> list[asyncio.Task[dict[str, Any]
     return [asyncio.ensure_future(event_of(each)) for each in triggers]
 
 
-async def until(holds: Callable[[], object], *, within_s: float = 5) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "did not come to hold"
-        await asyncio.sleep(0.01)
+async def connected() -> watcher.Watcher:
+    """Wait until a push stands and the look after it is over, and return its watcher."""
+    await until_in_loop(lambda: any(each.push_is_healthy and _at_rest(each) for each in watchers()))
+    return next(each for each in watchers() if each.push_is_healthy)
 
 
-async def connected(sandbox: Sandbox) -> watcher.Watcher:
-    """Wait until the push stands and the look after it is over, and return the watcher."""
-    await until(lambda: any(each.push_is_healthy for each in watchers()))
-    before = requests(sandbox)["pending"]
-    await asyncio.sleep(0.1)
-    await until(lambda: requests(sandbox)["pending"] >= before)
-    return watchers()[0]
+def _at_rest(one: watcher.Watcher) -> bool:
+    """Say whether nothing is wanted but the regular poll, and the last one has come to its end."""
+    asked = one._push.gap or one._schedule._idle_at < float("inf")
+    return not asked and all(0 <= one._schedule.last_poll <= case.looked_at for case in one._cases)
 
 
 def watchers() -> list[watcher.Watcher]:
@@ -104,10 +104,6 @@ def watchers() -> list[watcher.Watcher]:
 
 
 async def alone() -> bool:
-    """Say whether nothing is left running but the test itself."""
-    deadline = time.monotonic() + 3
-    while len(asyncio.all_tasks()) > 1:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.01)
+    """Wait until nothing is left running but the test itself, and say whether no watcher is left."""
+    await until_in_loop(lambda: len(asyncio.all_tasks()) == 1)
     return not watchers()

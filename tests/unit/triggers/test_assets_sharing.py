@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import until_in_loop
 from tests.unit.triggers.asset_watching import Running, Store, Triggerer, looked, pay_and_settle, watching
-from tests.unit.triggers.bench import alone, connected, pay, requests, settle, sockets, start, trigger, until
+from tests.unit.triggers.bench import alone, connected, pay, requests, settle, sockets, start, trigger
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -20,7 +21,7 @@ def test_tasks_and_asset_watchers_share_one_socket(sandbox: Sandbox) -> None:
     async def watch() -> tuple[int, list[str]]:
         running = Running(watching(Store(), since=0))
         (task,) = start(trigger(pay(sandbox)))
-        await connected(sandbox)
+        await connected()
         count = sockets(sandbox)
         settle(sandbox)
         await task
@@ -42,7 +43,7 @@ def test_triggers_on_one_account_share_airflows_stream(sandbox: Sandbox) -> None
         assert len(triggerer.manager._groups) == 1
         pay_and_settle(sandbox, "1")
         pay_and_settle(sandbox, "0.5", symbol="BTC")
-        await until(lambda: len(triggerer.events) >= 3)
+        await until_in_loop(lambda: len(triggerer.events) >= 3)
         await triggerer.stop()
         assert await alone()
         return sorted((number, payload["symbol"]) for number, payload in triggerer.events)
@@ -60,19 +61,20 @@ def test_a_row_counts_as_announced_once_airflow_has_stored_its_event(
     async def watch(expect: int) -> int:
         triggerer = Triggerer()
         triggerer.run(1, watching(store))
-        await until(lambda: requests(sandbox)["history"] > 0)
-        await until(lambda: len(triggerer.events) >= expect)
+        await until_in_loop(lambda: requests(sandbox)["history"] > 0)
+        await until_in_loop(lambda: len(triggerer.events) >= expect)
         await asyncio.sleep(0.3)
-        if confirmed:
+        before = dict(store.entries)
+        if confirmed and expect:
             triggerer.confirm()
-        await asyncio.sleep(0.3)
+            await until_in_loop(lambda: store.entries != before)
         await triggerer.stop()
         return len(triggerer.events)
 
     async def begin() -> None:
         triggerer = Triggerer()
         triggerer.run(1, watching(store))
-        await looked(sandbox)
+        await looked(sandbox, store)
         await triggerer.stop()
 
     asyncio.run(begin())

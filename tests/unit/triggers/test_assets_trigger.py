@@ -10,8 +10,9 @@ import pytest
 
 from pacifica_provider.triggers import assets, settlements
 from pacifica_provider.triggers.assets import SettledWithdrawalsTrigger
+from tests.support.patience import until_in_loop
 from tests.unit.triggers.asset_watching import Running, Store, looked, pay_and_settle, watching
-from tests.unit.triggers.bench import alone, hung_up, options, until
+from tests.unit.triggers.bench import alone, hung_up, options
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -186,7 +187,7 @@ def test_what_could_not_be_stored_is_stored_with_the_next_news(
         amounts = await running.has(1)
         stale = dict(store.entries)
         store.down = False
-        await until(lambda: store.entries != stale)
+        await until_in_loop(lambda: store.entries != stale)
         await running.stop()
         return amounts
 

@@ -13,7 +13,8 @@ from pacifica_provider.exceptions import SettlementTimeout
 from pacifica_provider.triggers import watcher
 from pacifica_provider.triggers.events import settled_row
 from pacifica_provider.withdrawals import settlement
-from tests.unit.triggers.bench import connected, event_of, options, pay, requests, settle, start, trigger
+from tests.support.patience import until_in_loop
+from tests.unit.triggers.bench import connected, event_of, options, pass_time, pay, requests, settle, start, trigger
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -37,10 +38,10 @@ def test_the_time_being_up_says_what_was_last_seen(sandbox: Sandbox) -> None:
 def test_the_time_is_up_even_while_the_exchange_is_away(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trigger that cannot look still ends, before Airflow's own limit ends it without a word."""
     monkeypatch.setattr("pacifica_provider.triggers.watcher.LAST_LOOK_S", 0.3)
-    sandbox.control("POST", "/faults", {"route": "*", "kind": "hang", "seconds": 30, "count": None})
+    sandbox.control("POST", "/faults", {"route": "*", "kind": "hang", "seconds": 3600, "count": None})
 
     async def wait() -> dict[str, Any]:
-        return await asyncio.wait_for(event_of(trigger({**pay(sandbox)}, lasts_s=0.2)), 3)
+        return await event_of(trigger({**pay(sandbox)}, lasts_s=0.2))
 
     assert asyncio.run(wait())["reason"] == "timeout"
 
@@ -101,7 +102,7 @@ def test_a_last_look_is_owed_to_whoever_comes_after_its_end(sandbox: Sandbox) ->
 
     async def wait() -> str:
         (task,) = start(trigger(patient))
-        await connected(sandbox)
+        await connected()
         late = pay(sandbox, "2")
         settle(sandbox, symbol="SOL", batch_nonce=late["batch_nonce"])
         event = await event_of(trigger(late, lasts_s=-3600))
@@ -116,13 +117,17 @@ def test_the_last_look_reads_the_history_again(sandbox: Sandbox, monkeypatch: py
     """A batch that has been between the lists for long is looked for seldom, but once more when the time is up."""
     monkeypatch.setattr("pacifica_provider.triggers.schedule.HISTORY_SHARE", 1e6)
     receipt = pay(sandbox)
-    options(sandbox, settle_gap_s=0.5)
+    options(sandbox, settle_gap_s=3600)
     settle(sandbox)
 
-    event = asyncio.run(event_of(trigger(receipt, lasts_s=1.5, poll_interval=0.1)))
+    async def wait() -> tuple[int, str]:
+        (task,) = start(trigger(receipt, lasts_s=3, poll_interval=0.1))
+        await until_in_loop(lambda: requests(sandbox)["history"] >= 1)
+        pass_time(sandbox, 3601)
+        status = str((await task)["status"])
+        return requests(sandbox)["history"], status
 
-    assert event["status"] == "settled"
-    assert requests(sandbox)["history"] == 2
+    assert asyncio.run(wait()) == (2, "settled")
 
 
 def test_a_settlement_in_the_moment_in_which_the_time_is_up_is_not_lost(sandbox: Sandbox) -> None:
@@ -131,11 +136,11 @@ def test_a_settlement_in_the_moment_in_which_the_time_is_up_is_not_lost(sandbox:
 
     async def wait() -> dict[str, Any]:
         (task,) = start(trigger(receipt))
-        one = await connected(sandbox)
+        one = await connected()
         (case,) = one._cases
         (future,) = case.waits
         future.set_result(watcher._TIME_UP)
         one._settle(case, settlement.Settled(SettledWithdrawal("SOL", Decimal(1), 42, "5x", 0)))
-        return await asyncio.wait_for(task, 3)
+        return await task
 
     assert asyncio.run(wait())["row"]["transaction_id"] == "5x"

@@ -13,7 +13,8 @@ from pacifica_provider.hooks import lookup
 from pacifica_provider.triggers import poll, push, schedule, settlements, watcher
 from pacifica_provider.triggers.settlements import news
 from pacifica_provider.triggers.watcher import Watcher
-from tests.unit.triggers.bench import CONN_ID, event_of, options, pay, requests, settle, start, trigger, until
+from tests.support.patience import until_in_loop
+from tests.unit.triggers.bench import CONN_ID, event_of, options, pay, requests, settle, start, trigger
 
 if TYPE_CHECKING:
     import pytest
@@ -67,7 +68,7 @@ def test_a_push_that_has_a_defect_leaves_the_polling(
 
     async def wait() -> str:
         (task,) = start(trigger(receipt, poll_interval=0.1))
-        await until(lambda: requests(sandbox)["pending"] >= 2)
+        await until_in_loop(lambda: requests(sandbox)["pending"] >= 2)
         settle(sandbox)
         return str((await task)["status"])
 
@@ -83,7 +84,7 @@ def test_an_asset_without_a_bridge_does_not_stop_the_looking(sandbox: Sandbox) -
 
     async def wait() -> tuple[str, bool]:
         first, second = start(trigger(lost, poll_interval=0.1), trigger(other, poll_interval=0.1))
-        await until(lambda: requests(sandbox)["bridge_parameters"] >= 1)
+        await until_in_loop(lambda: requests(sandbox)["bridge_parameters"] >= 1)
         settle(sandbox)
         status, done = str((await second)["status"]), first.done()
         first.cancel()
@@ -101,7 +102,7 @@ def test_the_account_stream_begins_anew(sandbox: Sandbox, monkeypatch: pytest.Mo
     sandbox.control("POST", "/faults", {"route": "pending", "kind": "status", "status": 403, "count": 4})
 
     async def watch() -> int:
-        return await asyncio.wait_for(first_rows(), 10)
+        return await first_rows()
 
     assert asyncio.run(watch()) == 1
 
@@ -141,7 +142,7 @@ def test_a_later_reading_completes_the_one_before(sandbox: Sandbox, monkeypatch:
                 break
         return [counts[0], counts[-1]], requests(sandbox)["history"] - before
 
-    (first, last), pages = asyncio.run(asyncio.wait_for(watch(), 10))
+    (first, last), pages = asyncio.run(watch())
 
     assert (first, last) == (5, 6)
     assert pages <= 3

@@ -64,7 +64,7 @@ def test_what_is_under_way_counts_until_it_is_answered() -> None:
             limits.note(12, None)
         return fourth_waits, limits.wait_s(12) > 0
 
-    assert asyncio.run(asyncio.wait_for(spend(), 1)) == (True, False)
+    assert asyncio.run(spend()) == (True, False)
 
 
 @pytest.mark.parametrize("quiet_s", [0, 61])
@@ -83,7 +83,7 @@ def test_many_at_once_spend_no_more_than_there_is(quiet_s: float) -> None:
             task.cancel()
         return sent
 
-    assert asyncio.run(asyncio.wait_for(spend(), 5)) == 5
+    assert asyncio.run(spend()) == 5
 
 
 def test_a_quota_that_is_too_small_is_asked_all_the_same() -> None:
@@ -115,7 +115,7 @@ def test_requests_are_served_in_turn() -> None:
         await asyncio.gather(one("dear", 12), one("cheap", 1))
         return served
 
-    assert asyncio.run(asyncio.wait_for(spend(), 5)) == ["dear", "cheap"]
+    assert asyncio.run(spend()) == ["dear", "cheap"]
 
 
 @pytest.mark.parametrize("quota", [100, 300])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pacifica_provider.triggers.watcher import Watcher, WatcherFailed
+from tests.support.patience import PATIENCE_S, until_in_loop
 from tests.unit.triggers.bench import (
     alone,
     connected,
@@ -21,7 +22,6 @@ from tests.unit.triggers.bench import (
     sockets,
     start,
     trigger,
-    until,
     watchers,
 )
 
@@ -35,7 +35,7 @@ def test_two_hundred_triggers_cost_what_one_costs(sandbox: Sandbox) -> None:
 
     async def wait() -> list[dict[str, Any]]:
         tasks = start(*map(trigger, receipts))
-        await connected(sandbox)
+        await connected()
         await asyncio.sleep(0.5)
         assert (requests(sandbox)["pending"] <= 3, requests(sandbox)["history"], sockets(sandbox)) == (True, 0, 1)
         settle(sandbox)
@@ -56,7 +56,7 @@ def test_the_history_is_not_read_while_everybody_is_pending(sandbox: Sandbox) ->
 
     async def wait() -> dict[str, int]:
         tasks = start(*(trigger(receipt, poll_interval=0.05) for receipt in receipts))
-        await until(lambda: requests(sandbox)["pending"] >= 5)
+        await until_in_loop(lambda: requests(sandbox)["pending"] >= 5)
         while_pending = requests(sandbox)
         settle(sandbox)
         await asyncio.gather(*tasks)
@@ -72,7 +72,7 @@ def test_the_shortest_interval_sets_the_pace_while_it_lasts(sandbox: Sandbox) ->
 
     async def wait() -> tuple[int, int]:
         tasks = start(trigger(patient), trigger(hurried, poll_interval=0.05))
-        await until(lambda: requests(sandbox)["pending"] >= 5)
+        await until_in_loop(lambda: requests(sandbox)["pending"] >= 5)
         tasks[1].cancel()
         await asyncio.sleep(0.2)
         begun = requests(sandbox)["pending"]
@@ -92,7 +92,7 @@ def test_one_cancelled_trigger_leaves_the_others_waiting(sandbox: Sandbox) -> No
 
     async def wait() -> list[dict[str, Any]]:
         first, *rest = start(*map(trigger, receipts))
-        await connected(sandbox)
+        await connected()
         first.cancel()
         await asyncio.sleep(0.05)
         settle(sandbox)
@@ -110,7 +110,7 @@ def test_the_watcher_ends_with_its_last_trigger(sandbox: Sandbox, how: str) -> N
 
     async def wait() -> tuple[bool, bool]:
         (task,) = start(trigger(receipt))
-        await connected(sandbox)
+        await connected()
         if how == "cancelled":
             task.cancel()
         else:
@@ -133,7 +133,7 @@ def test_two_accounts_have_two_watchers(sandbox: Sandbox, monkeypatch: pytest.Mo
 
     async def wait() -> int:
         tasks = start(trigger(receipt), trigger(receipt, pacifica_conn_id="other"))
-        await until(lambda: len(watchers()) == 2)
+        await until_in_loop(lambda: len(watchers()) == 2)
         settle(sandbox)
         mine = await tasks[0]
         await asyncio.sleep(0.3)
@@ -153,7 +153,7 @@ def test_the_same_trigger_may_run_in_two_event_loops(sandbox: Sandbox) -> None:
         thread.start()
     settle(sandbox)
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
 
     for event in events:
         event["row"].pop("seen_settled_at_ms")  # each saw it for itself
@@ -167,7 +167,7 @@ def test_many_triggers_may_wait_for_the_same_withdrawal(sandbox: Sandbox) -> Non
 
     async def wait() -> list[dict[str, Any]]:
         tasks = start(*(trigger(receipt) for _ in range(5)), trigger(receipt, amount=None))
-        await connected(sandbox)
+        await connected()
         settle(sandbox)
         return await asyncio.gather(*tasks)
 
@@ -181,7 +181,7 @@ def test_withdrawals_of_one_batch_are_told_apart_by_amount(sandbox: Sandbox) -> 
 
     async def wait() -> list[dict[str, Any]]:
         tasks = start(*map(trigger, receipts))
-        await connected(sandbox)
+        await connected()
         settle(sandbox)
         return await asyncio.gather(*tasks)
 

@@ -13,7 +13,8 @@ import pytest
 from pacifica_provider.hooks import lookup
 from pacifica_provider.triggers import schedule, watcher
 from pacifica_provider.triggers.rate_limit import RateLimiter
-from tests.unit.triggers.bench import event_of, options, pay, requests, settle, start, trigger, until
+from tests.support.patience import until_in_loop
+from tests.unit.triggers.bench import event_of, options, pay, requests, settle, start, trigger
 
 if TYPE_CHECKING:
     from pacifica_provider.api.outcomes import Credits
@@ -45,7 +46,7 @@ def test_failing_looks_are_no_event(sandbox: Sandbox, kind: str, route: str) -> 
 
     async def wait() -> list[dict[str, Any]]:
         tasks = start(*(trigger(receipt, poll_interval=0.05) for receipt in receipts))
-        await until(lambda: requests(sandbox)[route] >= 3)
+        await until_in_loop(lambda: requests(sandbox)[route] >= 3)
         assert not any(task.done() for task in tasks)
         sandbox.control("DELETE", "/faults")
         return await asyncio.gather(*tasks)
@@ -79,7 +80,7 @@ def test_trouble_is_logged_once_for_all(sandbox: Sandbox, caplog: pytest.LogCapt
 
     async def wait() -> None:
         tasks = start(*(trigger(receipt, poll_interval=0.05) for receipt in receipts))
-        await until(lambda: requests(sandbox)["pending"] >= 7)
+        await until_in_loop(lambda: requests(sandbox)["pending"] >= 7)
         for task in tasks:
             task.cancel()
 
@@ -108,7 +109,7 @@ def test_the_last_third_of_the_credits_is_left_to_others(sandbox: Sandbox, monke
 
     async def wait() -> None:
         (task,) = start(trigger(receipt, poll_interval=0.05))
-        await until(lambda: len(seen) >= 2)
+        await until_in_loop(lambda: len(seen) >= 2)
         await asyncio.sleep(2)
         task.cancel()
 
@@ -128,7 +129,7 @@ def test_a_quota_spent_by_others_slows_the_watcher_down(sandbox: Sandbox) -> Non
 
     async def wait() -> int:
         (task,) = start(trigger(receipt, poll_interval=0.05))
-        await until(lambda: requests(sandbox)["pending"] >= 1)
+        await until_in_loop(lambda: requests(sandbox)["pending"] >= 1)
         await asyncio.sleep(1)
         task.cancel()
         return requests(sandbox)["pending"]
@@ -184,7 +185,7 @@ def test_reading_ends_once_everybody_has_been_found(sandbox: Sandbox) -> None:
 
     async def wait() -> None:
         (task,) = start(trigger(receipt, poll_interval=0.05))
-        await until(lambda: requests(sandbox)["pending"] >= 2)
+        await until_in_loop(lambda: requests(sandbox)["pending"] >= 2)
         settle(sandbox)
         await task
 
@@ -208,7 +209,7 @@ def test_a_corrected_connection_is_picked_up_while_tasks_wait(
 
     async def wait() -> dict[str, Any]:
         (task,) = start(trigger(receipt, poll_interval=0.05))
-        await until(lambda: requests(sandbox).get("other", 0) >= 2)
+        await until_in_loop(lambda: requests(sandbox).get("other", 0) >= 2)
         monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", json.dumps(right))
         return await task
 
@@ -227,7 +228,7 @@ def test_a_connection_that_is_gone_while_tasks_wait_ends_no_wait(
 
     async def wait() -> dict[str, Any]:
         (task,) = start(trigger(receipt, poll_interval=0.05, lasts_s=2))
-        await until(lambda: requests(sandbox)["pending"] >= 1)
+        await until_in_loop(lambda: requests(sandbox)["pending"] >= 1)
         monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", json.dumps({"conn_type": "pacifica"}))
         return await task
 
