@@ -1,8 +1,13 @@
-"""Withdraw once a day, then wait until the withdrawal is on chain."""
+"""
+Withdraw 1 SOL, then wait in a second task until the withdrawal is on chain.
+
+Each run withdraws once. The DAG has no schedule: it runs when it is triggered. It needs the connection
+`pacifica_default` with a private key.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 from airflow.sdk import DAG
 
@@ -11,11 +16,11 @@ from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 
 with DAG(
     "example_withdraw",
-    schedule="@daily",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
-    catchup=False,
+    # For a withdrawal a day: schedule="@daily", a start_date and catchup=False. Unpausing then withdraws at once.
+    schedule=None,
     max_active_runs=1,
     tags=["pacifica"],
+    doc_md=__doc__,
 ) as dag:
     withdraw = WithdrawSpotAssetOperator(task_id="withdraw", symbol="SOL", amount="1.00000000")
 

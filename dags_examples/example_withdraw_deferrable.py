@@ -1,8 +1,13 @@
-"""Withdraw and wait in one task; while it waits it holds no worker slot."""
+"""
+Withdraw 1 SOL and wait in the same task until it is on chain. While it waits it holds no worker slot.
+
+Each run withdraws once. The DAG has no schedule: it runs when it is triggered. It needs a triggerer, and the connection
+`pacifica_default` with a private key.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 from airflow.sdk import DAG
 
@@ -10,11 +15,11 @@ from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 
 with DAG(
     "example_withdraw_deferrable",
-    schedule="@daily",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
-    catchup=False,
+    # For a withdrawal a day: schedule="@daily", a start_date and catchup=False. Unpausing then withdraws at once.
+    schedule=None,
     max_active_runs=1,
     tags=["pacifica"],
+    doc_md=__doc__,
 ) as dag:
     WithdrawSpotAssetOperator(
         task_id="withdraw_and_wait",

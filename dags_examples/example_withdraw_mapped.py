@@ -1,8 +1,14 @@
 """
-Withdraw several assets in one run, one mapped task each.
+Withdraw three assets every week, one mapped task each.
 
-Every mapped withdrawal needs a ``withdrawal_ref`` that is unique in the run and means the payment, not its place in the
+**Unpausing this DAG makes its latest run at once, and so withdraws at once.** To withdraw once by hand, unpause it and
+take the run that this makes. Triggering it while it is paused, with the tick that unpauses it, makes two runs, and so
+withdraws twice.
+
+Every mapped withdrawal needs a `withdrawal_ref` that is unique in the run. It names the payment, not its place in the
 list: when the list is re-ordered or grows, nothing is paid twice.
+
+The DAG needs the connection `pacifica_default` with a private key.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     tags=["pacifica"],
+    doc_md=__doc__,
 ) as dag:
     WithdrawSpotAssetOperator.partial(
         task_id="withdraw",

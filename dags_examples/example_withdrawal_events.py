@@ -1,4 +1,8 @@
-"""Start a DAG for each withdrawal of the account that is on chain, whoever made it."""
+"""
+Start a run when a withdrawal of the account is on chain, whoever made it, and print it.
+
+It withdraws nothing. It needs a triggerer, and the connection `pacifica_default`; no private key is read.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,15 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
     tags=["pacifica"],
+    doc_md=__doc__,
 ) as dag:
 
     @task
-    def show_settled_rows(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """Print what settled; events that come close together start one run, so there may be several rows."""
+    def show_withdrawals(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
+        """Print each withdrawal that led to this run: events that come close together start one run."""
         rows = [event.extra["payload"] for event in triggering_asset_events[settled_withdrawals]]
         for row in rows:
-            print(f"{row['amount']} {row['symbol']} of batch {row['batch_nonce']} in {row['transaction_id']}")  # noqa: T201 - an example's output is its task log
+            print(f"{row['amount']} {row['symbol']} in batch {row['batch_nonce']}, transaction {row['transaction_id']}")  # noqa: T201 - an example's output is its task log
         return rows
 
-    show_settled_rows()
+    show_withdrawals()
