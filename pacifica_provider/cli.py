@@ -95,10 +95,32 @@ def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace)
     from pacifica_provider.withdrawals.ledger import LedgerUnavailableError
 
     try:
+        _begin_airflow()
         return command(args)
     except (PacificaError, LedgerUnavailableError) as error:
         print(error)
         return REFUSED
+
+
+def _begin_airflow() -> None:
+    """Let Airflow read its configuration; ``ConfigurationError`` if it cannot, in the place of a traceback."""
+    import configparser
+    import os
+
+    from sqlalchemy.exc import ArgumentError
+
+    from pacifica_provider.exceptions import ConfigurationError
+
+    # PostgreSQL's library waits for a server that answers nothing as long as the server likes.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    try:
+        import airflow.settings  # noqa: F401 - what is imported first reads the configuration
+    except (ImportError, OSError, ValueError, configparser.Error, ArgumentError) as error:
+        said = str(error).partition("\n")[0]
+        raise ConfigurationError(
+            f"Airflow's configuration cannot be used from here ({type(error).__name__}: {said}). Run the command where "
+            "Airflow's scheduler runs, or mend AIRFLOW_HOME, its airflow.cfg or AIRFLOW__DATABASE__SQL_ALCHEMY_CONN."
+        ) from None
 
 
 def case_and_exit(args: argparse.Namespace) -> None:
@@ -177,8 +199,9 @@ def restored(args: argparse.Namespace) -> int:  # noqa: ARG001 - a command's sig
 
 _LEAST_AGE_MS = 30 * 24 * 3_600_000
 _NO_ENTRY = (
-    "Airflow's ledger holds no record of this withdrawal: it was never sent, its record was lost, or the names are "
-    "others. Whether money moved shows Pacifica's withdrawal history."
+    "Airflow's ledger holds no record of this withdrawal: it was never sent, its record was lost, the names are "
+    "others, or this command reads the database of another Airflow. Whether money moved shows Pacifica's withdrawal "
+    "history."
 )
 
 

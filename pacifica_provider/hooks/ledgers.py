@@ -208,7 +208,7 @@ class AssetStateTable:
             scope = self._scope(only_active=True)
             if scope is None:
                 raise LedgerUnavailableError(
-                    "Airflow has no active asset pacifica_withdrawals; it has one while a parsed DAG withdraws"
+                    "Airflow has no active asset pacifica_withdrawals; it has one while it knows a DAG that withdraws"
                 )
             get_state_backend().set(scope=scope, key=name, value=_text(value))
 
@@ -336,4 +336,9 @@ def _unavailable_database() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        raise LedgerUnavailableError(f"{type(error).__name__}: {str(error)[:160]}") from None
+        said = str(getattr(error, "orig", error)).partition("\n")[0]  # the driver's own words, without the statement
+        raise LedgerUnavailableError(
+            f"Airflow's database cannot be used from here ({type(error).__name__}: {said[:160]}). Run the command "
+            "with the configuration of the Airflow that withdraws: where its scheduler runs, or with AIRFLOW_HOME or "
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN set as they are there."
+        ) from None
