@@ -44,7 +44,7 @@ def _field_behaviour() -> dict[str, Any]:
         "placeholders": {
             "login": "owner's address, base58",
             "password": "base58; an agent key is recommended",
-            "host": "only with environment custom",
+            "host": "only with Environment custom",
         },
     }
 
@@ -54,7 +54,7 @@ def _extra_fields() -> dict[str, Any]:
     return {
         "environment": _field(
             "Environment",
-            "Required, so that nothing reaches mainnet by omission. custom uses the base URL.",
+            "Required, so that nothing reaches mainnet by omission. custom uses Base URL.",
             {"type": "string", "enum": ["testnet", "mainnet", "custom"]},
         ),
         "agent_wallet": _field("Agent wallet", "Optional pin: must equal the private key's public half.", _TEXT),

@@ -24,7 +24,7 @@ def parse_amount(value: object) -> Decimal:
     """
     if isinstance(value, (bool, float)):
         raise ConfigurationError(
-            f"amount must be decimal text such as '1.5', not the {type(value).__name__} {value!r}: "
+            f"amount must be a number in quotes such as '1.5', not the {type(value).__name__} {value!r}: "
             "a binary float does not hold a decimal amount exactly. Nothing was sent. Quote the amount in the DAG, "
             "and leave render_template_as_native_obj off for it."
         )
@@ -34,7 +34,7 @@ def parse_amount(value: object) -> Decimal:
         value = str(value)
     if not isinstance(value, str) or not _GRAMMAR.fullmatch(value):
         raise ConfigurationError(
-            f"amount must be plain decimal text such as '1.5' (at most 18 digits on either side of the point, no "
+            f"amount must be a number in plain digits such as '1.5' (at most 18 digits on either side of the point, no "
             f"sign, exponent or space), not {_shown(value)}. Nothing was sent."
         )
     amount = Decimal(value)
@@ -50,7 +50,7 @@ def parse_wire_amount(value: object) -> Decimal:
     :raises ValueError: for anything but plain decimal text; a JSON number is refused, since its exact value is gone.
     """
     if not isinstance(value, str) or not _GRAMMAR.fullmatch(value):
-        raise ValueError(f"not a plain decimal text: {_shown(value)}")
+        raise ValueError(f"not a number in plain digits and quotes: {_shown(value)}")
     return Decimal(value)
 
 
@@ -71,4 +71,4 @@ def difference(amount: Decimal, fee: Decimal) -> Decimal:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 60 else f"{text[:57]}…"

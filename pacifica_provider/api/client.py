@@ -274,7 +274,7 @@ def _usable(result: Answer | TransportFailure, path: str) -> Answer:
     if result.status == 200:
         return result
     code, text = result.refusal()
-    said = f"GET {path} was answered HTTP {result.status} {text}".rstrip()
+    said = f"GET {path} was answered HTTP {result.status} {text}".rstrip(" .")
     if result.status == 429:
         wait_s = result.retry_after_s
         raise Throttled(
@@ -284,7 +284,7 @@ def _usable(result: Answer | TransportFailure, path: str) -> Answer:
         )
     if result.status in {400, 401, 403, 404}:
         raise ConfigurationError(
-            f"{said}. Check the connection: environment, host and account.", status=result.status, code=code
+            f"{said}. Check the connection: Environment, Base URL and Account.", status=result.status, code=code
         )
     raise Unreachable(f"{said}.", status=result.status, code=code)
 

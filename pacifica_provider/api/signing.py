@@ -51,7 +51,7 @@ def _refuse_ambiguous(value: object) -> None:
             _refuse_ambiguous(item)
     elif not (isinstance(value, int) or (isinstance(value, str) and value.isascii())):
         raise ConfigurationError(
-            f"cannot sign {value!r}: only ASCII text, integers and booleans have one canonical form. Nothing was sent."
+            f"cannot sign {value!r}: only ASCII text, integers and booleans have one form only. Nothing was sent."
         )
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pacifica_provider.api.amounts import canonical_text, parse_amount
 from pacifica_provider.api.signing import check_address
 from pacifica_provider.exceptions import ConfigurationError
+from pacifica_provider.get_provider_info import get_provider_info
 from pacifica_provider.withdrawals.identity import Order
 
 if TYPE_CHECKING:
@@ -124,24 +125,24 @@ class ConnectionSettings:
         :raises ConfigurationError: naming the field and what it may hold.
         """
         if port or schema:  # the form's Test button sends port 0
-            raise _refused("port and schema are not used; write the whole base URL into host")
+            raise _refused("port and schema are not used; write the whole address into Base URL (host)")
         given = {name: value for name, value in extra.items() if value not in (None, "")}
         _refuse_unknown(given)
         environment = given.get("environment")
         if environment not in (*BASE_URLS, "custom"):  # a tuple: what is no text need not be hashable
             raise _refused(
-                "extra 'environment' must be mainnet, testnet or custom; it has no default, so that nothing reaches "
-                "mainnet by omission"
+                f"{_named('environment')} must be mainnet, testnet or custom; it has no default, so that nothing "
+                "reaches mainnet by omission"
             )
         base_url = _base_url(str(environment), host)
         agent_wallet = given.get("agent_wallet")
         window_ms = _number(given, "expiry_window_ms", 10_000, 1_000, 30_000)
         return cls(
-            account=check_address(login, "The connection's account (login)"),
+            account=check_address(login, "The connection's Account (login)"),
             environment=str(environment),
             base_url=base_url,
             ws_url=_WS_URLS.get(str(environment)) or _custom_ws_url(base_url),
-            agent_wallet=None if agent_wallet is None else check_address(agent_wallet, "Extra 'agent_wallet'"),
+            agent_wallet=None if agent_wallet is None else check_address(agent_wallet, _named("agent_wallet")),
             api_config_key=_text(given, "pf_api_key"),
             expiry_window_ms=int(window_ms),
             timeout_s=_number(given, "timeout_s", 10, 1, 60),
@@ -157,12 +158,12 @@ class ConnectionSettings:
         limit = self.withdrawal_limits.get(order.symbol)
         if limit is None:
             raise ConfigurationError(
-                f"{order.symbol} is not among the connection's withdrawal_limits "
+                f"{order.symbol} is not among the connection's Withdrawal limits "
                 f"({', '.join(sorted(self.withdrawal_limits))}), so it may not be withdrawn. Nothing was sent."
             )
         if order.amount > limit:
             raise ConfigurationError(
-                f"{order} is more than the connection's withdrawal_limits allow for one withdrawal "
+                f"{order} is more than the connection's Withdrawal limits allow for one withdrawal "
                 f"({canonical_text(limit)} {order.symbol}). Nothing was sent."
             )
 
@@ -173,30 +174,32 @@ def _refuse_unknown(given: Mapping[str, object]) -> None:
         return
     hint = ""
     if any(word in name.lower() for name in unknown for word in ("key", "seed", "pair", "mnemonic", "secret")):
-        hint = " A private key belongs into the password field, where Airflow masks it."
+        hint = ". A private key belongs into the field Private key (password), where Airflow masks it"
     # What is no plain word may be a key that was written into the wrong place.
     shown = [name if _WORD.fullmatch(name) else "(a name that is not repeated)" for name in unknown]
-    raise _refused(f"unknown extra {', '.join(shown)}; known are {', '.join(EXTRAS)}.{hint}")
+    raise _refused(f"unknown extra {', '.join(shown)}; known are {', '.join(EXTRAS)}{hint}")
 
 
 def _base_url(environment: str, host: str | None) -> str:
     if environment != "custom":
         if host:
-            raise _refused(f"host is only for environment custom; {environment} has its own address")
+            raise _refused(f"Base URL (host) is only for Environment custom; {environment} has its own address")
         return BASE_URLS[environment]
     if not host:
-        raise _refused("environment custom needs the base URL in host, such as http://127.0.0.1:8000/api/v1")
+        raise _refused("Environment custom needs a Base URL (host), such as http://127.0.0.1:8000/api/v1")
     if not host.isascii() or not host.isprintable() or any(mark in host for mark in " \\@?#"):
-        raise _refused("host must be a plain URL in ASCII: no space, user, password, query or fragment")
+        raise _refused("Base URL (host) must be a plain URL in ASCII: no space, user, password, query or fragment")
     try:
         url = urlsplit(host)
         hostname, _ = url.hostname, url.port
     except ValueError:
-        raise _refused("host is not a URL") from None
+        raise _refused("Base URL (host) is not a URL") from None
     if url.scheme not in {"http", "https"} or not hostname or not (_address(hostname) or _HOSTNAME.fullmatch(hostname)):
-        raise _refused("host must be a whole URL beginning with https://")
+        raise _refused("Base URL (host) must be a whole URL beginning with https://")
     if url.scheme == "http" and not _is_loopback(hostname):
-        raise _refused("host must begin with https://; http is only for a loopback address such as 127.0.0.1")
+        raise _refused(
+            "Base URL (host) must begin with https://; http is only for a loopback address such as 127.0.0.1"
+        )
     return host.rstrip("/") if url.path.strip("/") else f"{host.rstrip('/')}/api/v1"
 
 
@@ -221,7 +224,7 @@ def _custom_ws_url(base_url: str) -> str:
 def _text(given: Mapping[str, object], name: str) -> str | None:
     value = given.get(name)
     if value is not None and (not isinstance(value, str) or not value.isascii() or not value.isprintable()):
-        raise _refused(f"extra '{name}' must be printable ASCII text")
+        raise _refused(f"{_named(name)} must be printable ASCII text")
     return value
 
 
@@ -232,7 +235,7 @@ def _number(given: Mapping[str, object], name: str, default: float, least: float
     except (ValueError, OverflowError):
         number = None
     if number is None or not least <= number <= most:
-        raise _refused(f"extra '{name}' must be a number from {least:g} to {most:g}")
+        raise _refused(f"{_named(name)} must be a number from {least:g} to {most:g}")
     return number
 
 
@@ -244,16 +247,22 @@ def _limits(value: object) -> dict[str, Decimal] | None:
     except ValueError:
         table = None
     if not isinstance(table, Mapping) or not table:
-        raise _refused('extra \'withdrawal_limits\' must be a JSON object such as {"SOL": "10"}')
+        raise _refused(f'{_named("withdrawal_limits")} must be a JSON object such as {{"SOL": "10"}}')
     limits: dict[str, Decimal] = {}
     for symbol, amount in table.items():
         try:
             limits[Order.parse(symbol, "1").symbol] = parse_amount(amount)
         except ConfigurationError:  # whose text may repeat what was written
             raise _refused(
-                'extra \'withdrawal_limits\' must give each symbol a positive decimal amount, such as {"SOL": "10"}'
+                f'{_named("withdrawal_limits")} must give each symbol a positive amount in quotes: {{"SOL": "10"}}'
             ) from None
     return limits
+
+
+def _named(extra: str) -> str:
+    """Return what the connection form calls an extra, with its name in the connection's JSON."""
+    label = get_provider_info()["connection-types"][0]["conn-fields"][extra]["label"]
+    return f"{label} (extra '{extra}')"
 
 
 def _refused(why: str) -> ConfigurationError:

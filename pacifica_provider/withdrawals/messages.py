@@ -187,10 +187,10 @@ class Messages:
 def _rejected(record: Record) -> WithdrawalRejected:
     attempt = record.attempts[-1]
     code = "" if attempt.code is None else f", code {attempt.code}"
+    said = attempt.detail.rstrip(".") or "(no text)"
     error = WithdrawalRejected(
-        f"Pacifica refused to withdraw {record.order}: HTTP {attempt.status}{code}: "
-        f"{attempt.detail or '(no text)'}. No money moved: it was the only request, and no such withdrawal is "
-        "listed. Mend what the text names, then clear the task."
+        f"Pacifica refused to withdraw {record.order}: HTTP {attempt.status}{code}: {said}. No money moved: it was the "
+        "only request, and no such withdrawal is listed. Mend what the text names, then clear the task."
     )
     error.status, error.code = attempt.status, attempt.code
     return _fill(error, record)
@@ -207,7 +207,7 @@ def _sent(record: Record) -> str:
     attempts = f"Attempts signed at {times}." if times else "No attempt is on record."
     if record.maybe_sent:
         attempts += " An earlier record may be lost, so an earlier try may have sent it."
-    return f"{attempts} Idempotency key {record.key}, fingerprint {record.fingerprint[:12]}."
+    return f"{attempts} Idempotency key {record.key}."
 
 
 def _fill(error: E, record: Record, listed: Sequence[ListedRow] = ()) -> E:

@@ -162,4 +162,4 @@ def not_looked(before: Waiting, why: str) -> Waiting:
 
 def timed_out(awaited: Awaited, last: Waiting) -> Expired:
     """Say that the time is up; whether it was accepted knows who holds a receipt."""
-    return Expired("timeout", f"{awaited} was not seen on chain in time; last seen: {last.last_seen}.")
+    return Expired("timeout", f"{awaited} was not seen on chain in time; last seen: {last.last_seen.rstrip('.')}.")

@@ -129,7 +129,7 @@ def test_a_wrong_base_path_is_a_configuration_error(rig: Rig, path: str) -> None
     """F27: 404 at the look names the connection's fields, and nothing is sent."""
     rig.base_url = rig.sandbox.base_url.replace("/api/v1", path.rstrip("/"))
 
-    error = refused(rig, ConfigurationError, "Check the connection: environment, host and account")
+    error = refused(rig, ConfigurationError, "Check the connection: Environment, Base URL and Account")
 
     assert (error.status, rig.posts()) == (404, [])
 

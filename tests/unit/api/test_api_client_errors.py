@@ -129,7 +129,7 @@ def test_one_odd_row_spoils_the_list(run: Callable[[Steps[Any]], Any]) -> None:
     """A list with one row that cannot be read is not read at all: the missing one might be ours."""
     good = {"symbol": "S", "amount": "1", "amount_requested": "2", "fee_amount": "1", "batch_nonce": 1, "created_at": 1}
     body = json.dumps({"success": True, "data": [good, {**good, "amount_requested": 2}]}).encode()
-    with RawServer(answer(body)) as server, pytest.raises(Unreachable, match="not a plain decimal text"):
+    with RawServer(answer(body)) as server, pytest.raises(Unreachable, match="not a number in plain digits and quotes"):
         run(Endpoints(server.url, ACCOUNT).pending())
 
 

@@ -66,7 +66,12 @@ BODIES: dict[str, tuple[bytes, int | None, str, str | None]] = {
         "",
         NOTHING + "not a batch nonce (a non-negative integer): 'None'",
     ),
-    "amount as number": (GOOD.replace(b'"1.00000000"', b"1.0"), None, "", NOTHING + "not a plain decimal text: 1.0"),
+    "amount as number": (
+        GOOD.replace(b'"1.00000000"', b"1.0"),
+        None,
+        "",
+        NOTHING + "not a number in plain digits and quotes: 1.0",
+    ),
 }
 
 

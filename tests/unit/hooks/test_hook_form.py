@@ -186,7 +186,7 @@ def test_airflow_s_page_gets_the_whole_form() -> None:
     assert standard["login"]["title"] == "Account"
     assert standard["password"]["title"] == "Private key"
     assert (standard["port"]["hidden"], standard["url_schema"]["hidden"]) == (True, True)
-    assert standard["host"]["placeholder"] == "only with environment custom"
+    assert standard["host"]["placeholder"] == "only with Environment custom"
 
 
 def test_the_provider_is_found_by_its_entry_point() -> None:

@@ -88,7 +88,9 @@ def test_the_form_s_test_button_sends_a_port_that_is_none() -> None:
 @pytest.mark.parametrize("environment", [None, "", "Mainnet", "prod", "mainnet ", 1, True, ["mainnet"], {"a": 1}])
 def test_an_environment_that_is_not_named_is_refused(environment: Any) -> None:
     """There is no default, so that nothing reaches mainnet by omission (S21)."""
-    with pytest.raises(ConfigurationError, match="'environment' must be mainnet, testnet or custom"):
+    with pytest.raises(
+        ConfigurationError, match=r"Environment \(extra 'environment'\) must be mainnet, testnet or custom"
+    ):
         settings(environment=environment)
 
 
@@ -136,14 +138,14 @@ def test_a_field_out_of_its_range_is_refused_by_name(name: str, value: Any) -> N
 @pytest.mark.parametrize(
     ("connection", "says"),
     [
-        (Connection(login=None), "account"),
-        (Connection(login=""), "account"),
-        (Connection(login=ACCOUNT[:-4]), "account"),
+        (Connection(login=None), "Account"),
+        (Connection(login=""), "Account"),
+        (Connection(login=ACCOUNT[:-4]), "Account"),
         (Connection(login=f"{ACCOUNT} "), "white space"),
         (Connection(login=SECRET), "64 bytes, not 32"),
         (Connection(port=443), "port and schema are not used"),
         (Connection(schema="https"), "port and schema are not used"),
-        (Connection(host="https://test-api.pacifica.fi"), "host is only for environment custom"),
+        (Connection(host="https://test-api.pacifica.fi"), "is only for Environment custom"),
     ],
 )
 def test_a_standard_field_out_of_place_is_refused(connection: Connection, says: str) -> None:
@@ -173,7 +175,9 @@ def test_an_extra_that_is_no_json_is_refused_without_an_echo() -> None:
 @pytest.mark.parametrize("name", ["privateKey", "seed", "keypair", "signing_key", "mnemonic", "private_key", "secret"])
 def test_a_secret_under_another_name_is_refused_by_name_never_by_value(name: str) -> None:
     """Airflow would not mask it: the name is told with where it belongs, the value is not (S03)."""
-    with pytest.raises(ConfigurationError, match=f"unknown extra {name}; .*belongs into the password field") as caught:
+    with pytest.raises(
+        ConfigurationError, match=f"unknown extra {name}; .*belongs into the field Private key"
+    ) as caught:
         settings(None, **{name: SECRET})
 
     assert SECRET[:12] not in str(caught.value)
@@ -225,7 +229,7 @@ def test_no_secret_shows() -> None:
         (None, "999999 SOL", None),
         ({"SOL": "10"}, "10 SOL", None),
         ({"SOL": "10"}, "10.00000000 SOL", None),
-        ({"SOL": "10"}, "10.00000001 SOL", "more than the connection's withdrawal_limits"),
+        ({"SOL": "10"}, "10.00000001 SOL", "more than the connection's Withdrawal limits"),
         ({"SOL": "10"}, "1 BTC", "BTC is not among"),
         ({"SOL": "10"}, "1 sol", "sol is not among"),
     ],

@@ -89,7 +89,7 @@ def test_an_unknown_shows_every_row_and_names_those_that_could_be_it() -> None:
     assert error.batch_nonces == (7, 8)
     assert f"See the case and decide with:\n{COMMAND}" in str(error)
     assert decision_entry("pay", "run", "withdraw", None) in str(error)
-    assert all(word in str(error) for word in ("adopt", "repost", "void", RECORD.key, RECORD.fingerprint[:12]))
+    assert all(word in str(error) for word in ("adopt", "repost", "void", RECORD.key))
 
 
 @pytest.mark.parametrize("amount", ["1.5", "123456789012.12345678"])
