@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import ast
 import email
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import pacifica_provider
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "htmlcov")
-INFO = f"airflow_provider_pacifica-{pacifica_provider.__version__}.dist-info"
+NAME = f"airflow_provider_pacifica-{pacifica_provider.__version__}"
+INFO, DATA = f"{NAME}.dist-info", f"{NAME}.data"
+PAGES = f"{DATA}/data/share/doc/airflow-provider-pacifica"
+# A link or a picture in Markdown, by its target, and the target that a link is given by name.
+LINK = re.compile(r"\]\(\s*<?([^)>\s]+)|^ {0,3}\[[^]]+\]:\s*<?([^>\s]+)|(?:href|src)=[\"']?([^\"'\s>]+)", re.MULTILINE)
+NAMED = re.compile(r"`((?:docs|dags_examples)/[^`]*|[A-Z]+\.md)`")
+# Only Airflow 3.1 calls what imports it, and that Airflow has it.
+BROUGHT_BY_AIRFLOW_3_1 = {"wtforms"}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +52,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """Every module of the package, ``py.typed`` and the metadata; nothing of tests, dev, docs or examples."""
-    files = {name for name in wheel.namelist() if not name.startswith(f"{INFO}/")}
+    """Every module of the package, ``py.typed``, the metadata and the pages; nothing of tests or dev."""
+    files = {name for name in wheel.namelist() if not name.startswith((f"{INFO}/", f"{DATA}/data/share/doc/"))}
     package = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "pacifica_provider").rglob("*")
@@ -67,6 +79,76 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert "Framework :: Apache Airflow :: Provider" in metadata.get_all("Classifier", [])
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     assert "apache-airflow<4,>=3.1.3" in metadata.get_all("Requires-Dist", [])
+
+
+def test_every_link_of_the_index_page_leads_somewhere(wheel: zipfile.ZipFile) -> None:
+    """A page of an index is README.md alone: a link there is a whole address, or a place on the page."""
+    text = str(email.message_from_bytes(wheel.read(f"{INFO}/METADATA")).get_payload())
+
+    links = links_of(text)
+    assert links
+    assert [each for each in links if not each.startswith(("https://", "#"))] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](docs/a.md)",
+        "[![a](https://x/y.svg)](a.md)",
+        "[a][b]\n\n[b]: <docs/a.md>",
+        '<img src="a.png">',
+        "[a]( ../b.md 'c')",
+    ],
+)
+def test_the_test_sees_a_relative_link(text: str) -> None:
+    """In each way that Markdown writes one."""
+    assert [each for each in links_of(text) if not each.startswith(("https://", "#"))] != []
+
+
+def links_of(text: str) -> list[str]:
+    """Return the targets of a page's links and pictures."""
+    return ["".join(found) for found in LINK.findall(text)]
+
+
+def test_every_page_that_the_index_page_names_is_installed(wheel: zipfile.ZipFile) -> None:
+    """Below ``share/doc``, under the path that README.md has for it, and word for word."""
+    named = set(NAMED.findall((ROOT / "README.md").read_text(encoding="utf-8"))) - {"dags_examples/"}
+    pages = {path for folder in ("docs", "dags_examples") for path in (ROOT / folder).iterdir() if path.is_file()}
+    installed = {name for name in wheel.namelist() if name.startswith(f"{PAGES}/") and not name.endswith("/")}
+
+    assert {f"{PAGES}/{each}" for each in named} <= installed
+    assert {f"{PAGES}/{path.relative_to(ROOT)}" for path in pages} <= installed
+    assert [
+        name for name in installed if wheel.read(name) != (ROOT / name.removeprefix(f"{PAGES}/")).read_bytes()
+    ] == []
+
+
+def test_the_wheel_declares_what_it_imports(wheel: zipfile.ZipFile) -> None:
+    """Every library that a module imports, for its types alone too, is among the dependencies by its own name."""
+    text = email.message_from_bytes(wheel.read(f"{INFO}/METADATA"))
+    declared = {canonicalize_name(Requirement(each).name) for each in text.get_all("Requires-Dist", [])}
+    known = metadata.packages_distributions()
+    imported = {
+        name.partition(".")[0]: file.filename
+        for file in wheel.infolist()
+        if file.filename.endswith(".py") and file.filename.startswith("pacifica_provider/")
+        for name in imported_by(wheel.read(file).decode())
+    }
+    ours = {"pacifica_provider", *sys.stdlib_module_names, *BROUGHT_BY_AIRFLOW_3_1}
+    undeclared = {
+        name: where
+        for name, where in imported.items()
+        if name not in ours and not declared & {canonicalize_name(each) for each in known.get(name, [])}
+    }
+
+    assert undeclared == {}
+
+
+def imported_by(text: str) -> set[str]:
+    """Return the modules that a module imports, anywhere in it."""
+    nodes = list(ast.walk(ast.parse(text)))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
 def test_the_wheel_declares_the_provider(wheel: zipfile.ZipFile) -> None:
