@@ -265,18 +265,32 @@ def _decide(ledger: WholeLedger, waiting: str, record: Record, args: argparse.Na
             )
             return REFUSED
         decision = decisions.adopt(record, rows[0], **said)
-    return _leave(ledger, waiting, record, decision, listed)
+    return _leave(ledger, waiting, record, decision, listed, args=args)
 
 
-def _leave(ledger: WholeLedger, waiting: str, record: Record, decision: Decision, listed: Sequence[ListedRow]) -> int:
+def _leave(
+    ledger: WholeLedger,
+    waiting: str,
+    record: Record,
+    decision: Decision,
+    listed: Sequence[ListedRow],
+    *,
+    args: argparse.Namespace,
+) -> int:
+    from airflow.utils.cli import action_cli
+
     from pacifica_provider.withdrawals import decisions
+
+    def pacifica_decision(_: argparse.Namespace) -> None:
+        ledger.set(waiting, decisions.stored_form(decision))
 
     try:  # the same function that the next try applies, so that what it would drop is refused now
         decisions.apply_decision(record, decision, listed, tolerance_ms=_tolerance_ms())
     except decisions.StaleDecisionError as error:
         print(f"The decision cannot be taken: {error}. Nothing was decided.")
         return REFUSED
-    ledger.set(waiting, decisions.stored_form(decision))
+    # Airflow's audit log has the whole command line as the event cli_pacifica_decision of the task.
+    action_cli(check_db=False)(pacifica_decision)(args)
     identity = record.identity
     print(
         f"Taken: {decisions.action(decision)} {record.order} by {decision.by}. It is applied by the task's next try. "

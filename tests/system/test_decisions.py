@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,6 +32,12 @@ def decided(run: Run, *options: str, map_index: int = -1) -> str:
     taken = case(run, "--decide", *options, "--by", "ana", "--why", "looked", map_index=map_index)
     assert taken.returncode == 0, taken.stdout + taken.stderr
     return run.again()
+
+
+def audited(run: Run) -> list[dict[str, Any]]:
+    """Return the decisions on this run that Airflow's audit log tells of."""
+    log = run.airflow.rest("GET", "/eventLogs", dag_id=run.dag_id, event="cli_pacifica_decision", limit=100)
+    return [entry for entry in log["event_logs"] if run.run_id in entry["extra"]]
 
 
 def unmoved_unknown(stage: Stage, payer: Payer) -> Run:
@@ -65,6 +71,9 @@ def test_a_person_adopts_the_row_of_a_lost_record(stage: Stage) -> None:
     assert len(run.payer.posts()) == 1
     assert run.decision() is None
     assert "adopt by ana: looked" in run.log()
+    (entry,) = audited(run)
+    assert (entry["dag_id"], entry["task_id"]) == (run.dag_id, run.task_id)
+    assert all(word in entry["extra"] for word in ("--decide", "adopt", "--by", "ana", "--why", "looked"))
 
 
 @pytest.mark.slow
@@ -80,6 +89,7 @@ def test_a_person_has_it_posted_again_where_nothing_moved(stage: Stage) -> None:
         state = decided(run, "repost", "--rows", str(foreign["batch_nonce"]))
 
         assert unnamed.returncode == 2
+        assert len(audited(run)) == 1  # what was refused is no decision
         assert f"batch_nonce [{foreign['batch_nonce']}] is listed, which it does not name" in unnamed.stdout
         assert state == "success"
         (debit,) = [each for each in payer.debits() if each["idempotency_key"] == run.key()]
