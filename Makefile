@@ -18,7 +18,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo test test-3.1 lint ui bench simulate explore mutants chaos constraints clean
+.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ check: $(STAMP) ## lint, unit tests, properties and 200 worlds: for the minute b
 	@PY=$(PY) dev/lint.sh
 	@$(PY) -m pytest -q -n 4 tests/properties tests/unit
 	@exec $(PY) -m dev.simulate --worlds 200
+
+test-browser: $(STAMP) ## Airflow's pages in a real Chromium, with a picture of each for the docs (installs it, as root)
+	@dev/browser.sh $(PY)
+	@exec $(PY) -m pytest tests/browser
 
 test-3.1: ## the record in a Variable, on a real Airflow 3.1 (sets up .venv-3.1)
 	@$(MAKE) AIRFLOW=3.1 test ARGS="tests/system/test_variables.py --no-cov"

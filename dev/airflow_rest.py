@@ -73,8 +73,12 @@ class AirflowRest:
 
     def unpause(self, dag_id: str, timeout_s: float = 60) -> None:
         """Wait until the DAG is parsed, and unpause it."""
-        self.wait_until(lambda: self._found(f"/dags/{dag_id}") is not None, timeout_s, f"DAG {dag_id} to be parsed")
+        self.wait_dag(dag_id, timeout_s)
         self.rest("PATCH", f"/dags/{dag_id}", {"is_paused": False}, update_mask="is_paused")
+
+    def wait_dag(self, dag_id: str, timeout_s: float = 60) -> None:
+        """Wait until the DAG is parsed."""
+        self.wait_until(lambda: self._found(f"/dags/{dag_id}") is not None, timeout_s, f"DAG {dag_id} to be parsed")
 
     def wait_run(self, dag_id: str, run_id: str, timeout_s: float = 120, states: Collection[str] = FINAL_STATES) -> str:
         """Wait until the run is in one of ``states`` and return which."""

@@ -39,12 +39,15 @@ def get_provider_info() -> dict[str, Any]:
 def _field_behaviour() -> dict[str, Any]:
     """Return which standard fields the connection form shows, and what it calls them."""
     return {
-        "hidden-fields": ["schema", "port", "extra"],
+        # Not the port, although nothing reads it: the page of Airflow 3.3 tests with port 0 what has none, and refuses
+        # its own request because that differs from what is stored ("Bad Request", seen on 3.3.2).
+        "hidden-fields": ["schema", "extra"],
         "relabeling": {"login": "Account", "password": "Private key", "host": "Base URL"},
         "placeholders": {
             "login": "owner's address, base58",
             "password": "base58; an agent key is recommended",
             "host": "only with Environment custom",
+            "port": "0, or this page's Test button answers Bad Request (Airflow 3.3); not used",
         },
     }
 

@@ -273,11 +273,13 @@ class PacificaHook(BaseHook):
         """
         Check the fields, the key and that the account can be read, without signing or moving anything.
 
-        The sentences are fixed or written by this package; no exception of a library is repeated.
+        It says what was proved: address, account, whose key it is, limits, and how far the clocks are apart. The
+        sentences are fixed or written by this package; no exception of a library is repeated.
         """
         try:
             signer = self._signer() if self._connection.password else None
-            self._reader.spot_balances()
+            balances = self._reader.spot_balances()
+            pending = self._reader.pending_withdrawals()
         except (ConfigurationError, Retryable) as error:
             return False, str(error)
         settings = self.settings
@@ -290,7 +292,10 @@ class PacificaHook(BaseHook):
                 f"The private key is that of agent {signer.public_key}. Whether it is bound to the account shows at "
                 "the first withdrawal."
             )
-        return True, f"Pacifica ({settings.environment}) knows account {settings.account}. {key}"
+        return True, (
+            f"Pacifica ({settings.environment}, {settings.base_url}) knows account {settings.account} and shows its "
+            f"{len(balances)} spot balances. {key} {_limits_text(settings)} {_clock_text(pending.server_time_ms)}"
+        )
 
     @cached_property
     def _held(self) -> _Unshown:
@@ -379,6 +384,26 @@ def _born_if_refused(ledger: Ledger, runtime: Runtime) -> Iterator[None]:
         with suppress(LedgerUnavailableError):
             LedgerState.of(ledger, runtime.now_ms())
         raise
+
+
+def _limits_text(settings: ConnectionSettings) -> str:
+    if settings.withdrawal_limits is None:
+        return "There are no withdrawal limits."
+    limits = (f"{limit:f} {symbol}" for symbol, limit in settings.withdrawal_limits.items())
+    return f"At most {', '.join(limits)} in one withdrawal, and nothing else."
+
+
+def _clock_text(server_time_ms: int | None) -> str:
+    """Compare this machine's clock with the exchange's, which tells whole seconds."""
+    if server_time_ms is None:
+        return "Its answers carry no Date, without which nothing is withdrawn."
+    behind_s = round((server_time_ms + 500) / 1000 - time.time())
+    if abs(behind_s) <= 1:
+        return "Its clock and this machine's agree."
+    return (
+        f"This machine's clock is {abs(behind_s)} s {'behind' if behind_s > 0 else 'ahead of'} Pacifica's; where a "
+        "worker's is more than 5 s off, nothing is withdrawn."
+    )
 
 
 class _Unshown:

@@ -185,7 +185,7 @@ def test_airflow_s_page_gets_the_whole_form() -> None:
     assert extras["pf_api_key"]["schema"]["format"] == "password"
     assert standard["login"]["title"] == "Account"
     assert standard["password"]["title"] == "Private key"
-    assert (standard["port"]["hidden"], standard["url_schema"]["hidden"]) == (True, True)
+    assert (standard["port"]["hidden"], standard["url_schema"]["hidden"]) == (False, True)
     assert standard["host"]["placeholder"] == "only with Environment custom"
 
 

@@ -137,10 +137,33 @@ def test_an_asset_whose_bridge_is_gone_is_still_looked_for(desk: Desk, history_a
 
 def test_the_connection_test_moves_nothing(desk: Desk) -> None:
     """It reads one account: no withdraw request, no signature."""
-    good, _ = PacificaHook().test_connection()
+    good, sentence = PacificaHook().test_connection()
 
     assert good
+    assert f"(custom, {desk.sandbox.base_url}) knows account {desk.sandbox.account} and shows its " in sentence
+    assert sentence.endswith("There are no withdrawal limits. Its clock and this machine's agree.")
     assert desk.posts() == []
+
+
+@pytest.mark.parametrize(
+    ("hours", "says"), [(2, "clock is 7200 s behind Pacifica's"), (-1, "clock is 3600 s ahead of Pacifica's")]
+)
+def test_the_connection_test_tells_limits_and_clock(desk: Desk, hours: int, says: str) -> None:
+    """What a withdrawal would be refused for is said before one is tried."""
+    desk.connect(extra={"withdrawal_limits": {"SOL": "10", "BTC": "0.50"}})
+    desk.sandbox.control("POST", "/clock", {"offset_ms": hours * 3_600_000})
+    good, sentence = PacificaHook().test_connection()
+
+    assert good
+    assert "At most 10 SOL, 0.50 BTC in one withdrawal, and nothing else." in sentence
+    assert says in sentence
+
+
+def test_the_connection_test_needs_a_date(desk: Desk) -> None:
+    """Without it nothing would be withdrawn, so it is said."""
+    desk.sandbox.control("POST", "/faults", {"route": "pending", "kind": "no_date", "when": "after_commit"})
+
+    assert "Its answers carry no Date" in PacificaHook().test_connection()[1]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +193,8 @@ def test_a_good_connection_says_whose_key_it_holds(desk: Desk, key: str | None, 
     good, sentence = PacificaHook().test_connection()
 
     assert good
-    assert f"Pacifica (custom) knows account {desk.sandbox.account}. {says.format(**addresses)}" in sentence
+    assert f" knows account {desk.sandbox.account} " in sentence
+    assert says.format(**addresses) in sentence
 
 
 @pytest.mark.parametrize(
