@@ -53,6 +53,10 @@ class ConnectionLike(Protocol):
     schema: str | None
 
     @property
+    def extra(self) -> str | None:
+        """The extra as text."""
+
+    @property
     def extra_dejson(self) -> Any:
         """The extra as an object."""
 
@@ -97,6 +101,8 @@ class ConnectionSettings:
     def _of(cls, connection: ConnectionLike) -> ConnectionSettings:
         try:
             extra = connection.extra_dejson
+            if not extra and connection.extra:
+                json.loads(connection.extra)  # Airflow takes what it cannot read for nothing
         except ValueError:
             raise _refused("extra is not JSON") from None
         if not isinstance(extra, Mapping):
