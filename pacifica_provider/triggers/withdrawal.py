@@ -31,8 +31,8 @@ class WithdrawalBatchTrigger(BaseTrigger):
     :param poll_interval: longest time between looks, in seconds; once a minute while push is healthy.
     :param fee_amount: the receipt's, decimal text, where there is one: it saves reading the asset's fee.
     :param submitted_at_ms: the receipt's, Unix milliseconds, where there is one: older history need not be read.
-    :raises ConfigurationError: from ``run``, if the connection cannot be read or used at the start. One that Pacifica
-        refuses is read again every five minutes.
+    :raises ConfigurationError: for an argument that is wrong, at once; from ``run``, if the connection cannot be read
+        or used at the start. One that Pacifica refuses is read again every five minutes.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class WithdrawalBatchTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.fee_amount = fee_amount
         self.submitted_at_ms = submitted_at_ms
+        self._refuse_wrong()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and plain JSON arguments."""
@@ -73,6 +74,21 @@ class WithdrawalBatchTrigger(BaseTrigger):
                 "submitted_at_ms": self.submitted_at_ms,
             },
         )
+
+    def _refuse_wrong(self) -> None:
+        from pacifica_provider.hooks.arguments import refuse_wrong
+
+        optional = {"amount": self.amount, "fee_amount": self.fee_amount, "submitted_at_ms": self.submitted_at_ms}
+        given = {
+            "pacifica_conn_id": self.pacifica_conn_id,
+            "symbol": self.symbol,
+            "batch_nonce": self.batch_nonce,
+            "end_time": self.end_time,
+            **{name: value for name, value in optional.items() if value is not None},
+        }
+        if self.poll_interval != 0:  # a sensor's poke_interval may be
+            given["poll_interval"] = self.poll_interval
+        refuse_wrong(type(self).__name__, given, rendered=True)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; yield one event."""

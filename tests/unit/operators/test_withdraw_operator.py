@@ -404,7 +404,9 @@ def test_the_ledger_s_asset_is_an_outlet_of_every_withdrawal(
     words = outlets if given_by == "argument" else {}
     with DAG("pay", schedule=None, default_args=outlets if given_by == "default_args" else {}):
         if mapped:
-            task: Any = WithdrawSpotAssetOperator.partial(task_id="w", symbol="SOL", **words).expand(amount=["1", "2"])
+            task: Any = WithdrawSpotAssetOperator.partial(
+                **{"task_id": "w", "symbol": "SOL", "withdrawal_ref": "{{ task.amount }}", **words}
+            ).expand(amount=["1", "2"])
             unmapped = task.unmap({"amount": "1"})
         else:
             task = unmapped = operator(**words)
@@ -432,7 +434,7 @@ def test_a_subclass_keeps_what_the_operator_adds() -> None:
         pass
 
     with DAG("pay", schedule=None):
-        mapped = Mine.partial(task_id="m", symbol="SOL").expand(amount=["1"])
+        mapped = Mine.partial(task_id="m", symbol="SOL").expand(amount=["1"], withdrawal_ref=["a"])
         plain = Mine(task_id="p", symbol="SOL", amount="1")
 
     assert names(mapped) == names(plain) == ["pacifica_withdrawals"]
@@ -459,7 +461,9 @@ def test_a_retry_comes_while_the_key_is_known(
     """Three retries a minute apart, unless arguments or default_args say otherwise (F97)."""
     with DAG("pay", schedule=None, default_args=default_args):
         task: Any = (
-            WithdrawSpotAssetOperator.partial(task_id="w", symbol="SOL", **words).expand(amount=["1", "2"])
+            WithdrawSpotAssetOperator.partial(
+                **{"task_id": "w", "symbol": "SOL", "withdrawal_ref": "{{ task.amount }}", **words}
+            ).expand(amount=["1", "2"])
             if mapped
             else operator(**words)
         )
