@@ -32,7 +32,6 @@ LONGEST_WAIT = timedelta(days=366)
 LONGEST_WAIT_S = LONGEST_WAIT.total_seconds()
 NOTHING_SENT = "Nothing was sent."
 NOTHING_BY_THIS_TRY = "Nothing was sent by this try."
-# Airflow renders the templates of a deferred task again, after it has sent its withdrawal.
 NOTHING_NOW = "Nothing was sent now; a withdrawal that this task made before stands."
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 _TEMPLATES = Environment()  # noqa: S701 - it only parses
@@ -94,12 +93,13 @@ def check_withdrawal_ref(value: object) -> None:
 
 
 @contextmanager
-def rendering(owner: str, name: str) -> Iterator[None]:
+def rendering(owner: str, parent: object, name: str) -> Iterator[None]:
     """
-    Name the field whose template cannot be rendered, and fail without a retry: it would render the same again.
+    Name the field whose template cannot be rendered, or becomes None; a retry would render the same, so there is none.
 
     Airflow has logged the template and jinja's own error by then, with secrets masked.
     """
+    before = getattr(parent, name)
     try:
         yield
     except UndefinedError as error:
@@ -115,7 +115,9 @@ def rendering(owner: str, name: str) -> Iterator[None]:
     except (TemplateError, TypeError, ArithmeticError) as error:
         text = f"{name} is a template that cannot be rendered ({type(error).__name__}): look at what it calculates."
     else:
-        return
+        if before is None or getattr(parent, name) is not None:
+            return
+        text = f"{name} is given, and has become None: look at what the task before returned."
     raise _refusal(owner, text, NOTHING_NOW) from None
 
 

@@ -195,6 +195,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.settlement_timeout = settlement_timeout
         self.allow_backfill = allow_backfill
         self.tag_amount = tag_amount
+        self._not_rendered: ConfigurationError | None = None
         self._refuse_wrong()
 
     @property
@@ -211,6 +212,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
     def execute(self, context: Context) -> Receipt:
         """Withdraw, or recall the withdrawal of this run; then wait for it if asked to."""
+        if self._not_rendered is not None:
+            raise self._not_rendered
         receipt = self.hook.withdraw_for_operator(
             self.symbol,
             self.amount,
@@ -276,12 +279,19 @@ class WithdrawSpotAssetOperator(BaseOperator):
         jinja_env: Environment,
         seen_oids: set[int],
     ) -> None:
-        """Render field by field, so that an error names its field; Airflow calls this for a mapped task as well."""
+        """
+        Render field by field, so that an error names its field; Airflow calls this for a mapped task as well.
+
+        ``execute`` raises it. A deferred task is rendered again when it resumes, and needs none of the fields any more.
+        """
         from pacifica_provider.hooks.arguments import rendering
 
         for name in template_fields:
-            with rendering(type(self).__name__, name):
-                super()._do_render_template_fields(parent, (name,), context, jinja_env, seen_oids)
+            try:
+                with rendering(type(self).__name__, parent, name):
+                    super()._do_render_template_fields(parent, (name,), context, jinja_env, seen_oids)
+            except ConfigurationError as error:
+                self._not_rendered = self._not_rendered or error
 
     def _published(self, context: Context, receipt: Receipt) -> Receipt:
         """Put the receipt into the event of every asset among the outlets; an alias names none, so it gets nothing."""

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from pacifica_provider.exceptions import SettlementTimeout
+from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 from pacifica_provider.links import SolanaTransactionLink
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         self.pacifica_conn_id = pacifica_conn_id
         self.deferrable = deferrable
         self._waiting: Waiting | None = None
+        self._not_rendered: ConfigurationError | None = None
         self._refuse_wrong()
 
     @cached_property
@@ -118,6 +119,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         """Look once, then wait as the mode says."""
         from pacifica_provider.hooks.failures import failing_without_retry
 
+        if self._not_rendered is not None:
+            raise self._not_rendered
         end_time = time.time() + self.timeout
         awaited = self._awaited()
         with failing_without_retry():
@@ -180,12 +183,19 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         jinja_env: Environment,
         seen_oids: set[int],
     ) -> None:
-        """Render field by field, so that an error names its field; Airflow calls this for a mapped task as well."""
+        """
+        Render field by field, so that an error names its field; Airflow calls this for a mapped task as well.
+
+        ``execute`` raises it. A deferred task is rendered again when it resumes, and needs none of the fields any more.
+        """
         from pacifica_provider.hooks.arguments import rendering
 
         for name in template_fields:
-            with rendering(type(self).__name__, name):
-                super()._do_render_template_fields(parent, (name,), context, jinja_env, seen_oids)
+            try:
+                with rendering(type(self).__name__, parent, name):
+                    super()._do_render_template_fields(parent, (name,), context, jinja_env, seen_oids)
+            except ConfigurationError as error:
+                self._not_rendered = self._not_rendered or error
 
     def _awaited(self) -> Awaited:
         from pacifica_provider.api.models import parse_batch_nonce

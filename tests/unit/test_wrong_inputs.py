@@ -375,10 +375,10 @@ def template_rows() -> Iterator[Row]:
         "batch_nonce": (NONCE, [*NONCES, None, ["7"], {"a": 1}, "{{ x }}", PAIR, 1.5]),
     }
     native: dict[str, tuple[str, list[Any]]] = {
-        "symbol": (SYMBOL, [None, 7, ["SOL"], {"a": 1}]),
+        "symbol": (SYMBOL, [7, ["SOL"], {"a": 1}]),
         "amount": (FLOAT, [1.5, True]),
         "withdrawal_ref": (REFERENCE, [7, 1.5, ["a"], {"a": 1}]),
-        "batch_nonce": (NONCE, [None, 1.5, True, ["7"]]),
+        "batch_nonce": (NONCE, [1.5, True, ["7"]]),
     }
     fields = {"operator": ("symbol", "amount", "withdrawal_ref"), "sensor": ("symbol", "amount", "batch_nonce")}
     for place, names in fields.items():
@@ -400,6 +400,10 @@ def template_rows() -> Iterator[Row]:
             ]:
                 yield Row(f"{place} source", field, template, "run", what)
         yield Row(f"{place} template", "amount", "0", "run", "must be greater than zero")
+    for field in ("amount", "withdrawal_ref", "symbol"):
+        yield Row("operator native template", field, None, "run", "is given, and has become None")
+    for field in ("amount", "batch_nonce", "symbol"):
+        yield Row("sensor native template", field, None, "run", "is given, and has become None")
     says = "a template that was not rendered"
     yield Row("operator template", "withdrawal_ref", "{{ params.invoice }}", "run", says)
     for field in ("amount", "withdrawal_ref"):
@@ -714,6 +718,25 @@ def test_a_wrong_input_is_refused_as_early_as_it_can_be_known(
     assert "\n" not in text
     assert not JARGON.search(text)
     assert len(re.findall(r"\.(?= [A-Z]|$)", text)) <= SENTENCES
+
+
+@pytest.mark.parametrize("place", ["operator", "sensor"])
+def test_a_template_that_is_gone_does_not_fail_a_task_that_resumes(
+    exchange: Sandbox, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Airflow renders again what was deferred, but it ends by the event: the withdrawal is on chain."""
+    desk = Desk(exchange, monkeypatch)
+    waiting = made(place, {"amount": "{{ dag_run.conf.absent }}"})
+    row = {"symbol": "SOL", "batch_nonce": 7, "amount": "1", "transaction_id": "5x", "created_at_ms": 1716200000000}
+    row["seen_settled_at_ms"] = 1716200000001
+    receipt = {"symbol": "SOL", "batch_nonce": 7, "requested_amount": "1", "submitted_at_ms": 1716100000000}
+    context = desk.context()
+    context["dag_run"].conf = {}
+    waiting.render_template_fields(context)
+    known = {"receipt": receipt} if place == "operator" else {}
+    done = waiting.execute_complete(context, {"status": "settled", "row": row}, **known)
+
+    assert done["transaction_id"] == "5x"
 
 
 def test_the_rows_are_many_and_of_each_moment() -> None:
