@@ -10,6 +10,8 @@ from pacifica_provider.exceptions import ConfigurationError
 _GRAMMAR = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 # 18 digits before the point and 18 behind it: the default context of 28 digits would round a difference.
 _EXACT = Context(prec=40)
+# The longest amount has 37 characters, the shortest private key 43.
+_LONGEST_SHOWN = 40
 
 
 def parse_amount(value: object) -> Decimal:
@@ -25,8 +27,8 @@ def parse_amount(value: object) -> Decimal:
     if isinstance(value, (bool, float)):
         raise ConfigurationError(
             f"amount must be a number in quotes such as '1.5', not the {type(value).__name__} {value!r}: "
-            "a binary float does not hold a decimal amount exactly. Nothing was sent. Quote the amount in the DAG, "
-            "and leave render_template_as_native_obj off for it."
+            "a binary float does not hold a decimal amount exactly. Quote the amount in the DAG, and leave "
+            "render_template_as_native_obj off for it. Nothing was sent."
         )
     if isinstance(value, Decimal):
         value = format(value, "f") if value.is_finite() else str(value)
@@ -35,7 +37,7 @@ def parse_amount(value: object) -> Decimal:
     if not isinstance(value, str) or not _GRAMMAR.fullmatch(value):
         raise ConfigurationError(
             f"amount must be a number in plain digits such as '1.5' (at most 18 digits on either side of the point, no "
-            f"sign, exponent or space), not {_shown(value)}. Nothing was sent."
+            f"sign, exponent or space), not {shown(value)}. Nothing was sent."
         )
     amount = Decimal(value)
     if amount == 0:
@@ -50,7 +52,7 @@ def parse_wire_amount(value: object) -> Decimal:
     :raises ValueError: for anything but plain decimal text; a JSON number is refused, since its exact value is gone.
     """
     if not isinstance(value, str) or not _GRAMMAR.fullmatch(value):
-        raise ValueError(f"not a number in plain digits and quotes: {_shown(value)}")
+        raise ValueError(f"not a number in plain digits and quotes: {shown(value)}")
     return Decimal(value)
 
 
@@ -69,6 +71,9 @@ def difference(amount: Decimal, fee: Decimal) -> Decimal:
     return _EXACT.subtract(amount, fee)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Show a wrong value in a message; nothing of a long one, which may be a key in the wrong place."""
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"a text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"

@@ -172,6 +172,12 @@ def _decoded(text: object) -> tuple[bytes, str]:
         return b"", "it is not base58"
 
 
+def looks_like_a_key(text: str) -> bool:
+    """Say whether a text may be a private key: base58 of a keypair's or a seed's length, which an address has too."""
+    raw, problem = _decoded(text)
+    return not problem and len(raw) in (_SEED_BYTES, _PAIR_BYTES)
+
+
 def check_address(text: object, name: str) -> str:
     """
     Return a Solana address unchanged once it is known to be base58 of 32 bytes.

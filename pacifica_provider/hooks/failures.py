@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -21,9 +21,21 @@ if TYPE_CHECKING:
 
 FINAL = (KeyMaterialError, ConfigurationError, WithdrawalRejected, ParameterMismatch, OutcomeUnknown)
 
+E = TypeVar("E", bound=PacificaError)
+
 _failing: dict[type[PacificaError], type[PacificaError]] = {
     kind: type(kind.__name__, (kind, AirflowFailException), {"__doc__": kind.__doc__}) for kind in FINAL
 }
+
+
+def without_retry(error: E) -> E:
+    """Return the error as one that Airflow fails at once, or itself if Airflow may retry it."""
+    failing = _failing.get(type(error))
+    if failing is None:  # may be retried, or is one of them already
+        return error
+    final = failing(str(error))
+    final.__dict__.update(error.__dict__)
+    return cast("E", final.with_traceback(error.__traceback__))
 
 
 @contextmanager
@@ -37,9 +49,7 @@ def failing_without_retry() -> Iterator[None]:
     try:
         yield
     except FINAL as error:
-        failing = _failing.get(type(error))
-        if failing is None:  # already one of them
+        final = without_retry(error)
+        if final is error:
             raise
-        final = failing(str(error))
-        final.__dict__.update(error.__dict__)
-        raise final.with_traceback(error.__traceback__) from None
+        raise final from None

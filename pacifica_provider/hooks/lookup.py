@@ -37,6 +37,7 @@ class _Fields:
     host: str | None
     port: int | None
     schema: str | None
+    extra: str | None
     extra_dejson: Any
 
 
@@ -85,7 +86,7 @@ async def _fields(conn_id: str) -> _Fields:
     # loop up; before common-compat 1.22, the first without Python 3.10, only a thread keeps it from that.
     read = getattr(compat, "get_async_extra_dejson", None)
     extra: Any = await (read(connection) if read else asyncio.to_thread(lambda: connection.extra_dejson))
-    return _Fields(connection.login, connection.host, connection.port, connection.schema, extra)
+    return _Fields(connection.login, connection.host, connection.port, connection.schema, connection.extra, extra)
 
 
 async def _asking(conn_id: str, ask: Callable[[], Awaitable[Any]]) -> Any:

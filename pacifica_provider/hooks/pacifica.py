@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
-from pacifica_provider.exceptions import ConfigurationError, KeyMaterialError, Retryable, Unresolved
+from pacifica_provider.exceptions import ConfigurationError, KeyMaterialError, Retryable, Unresolved, WithdrawalRejected
+from pacifica_provider.hooks.arguments import NOTHING_BY_THIS_TRY, refuse_wrong
 from pacifica_provider.hooks.failures import failing_without_retry
 from pacifica_provider.hooks.settings import ConnectionSettings
 
@@ -46,6 +47,7 @@ class PacificaHook(BaseHook):
 
     def __init__(self, pacifica_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        refuse_wrong(type(self).__name__, {"pacifica_conn_id": pacifica_conn_id})
         self.pacifica_conn_id = pacifica_conn_id
 
     @classmethod
@@ -67,14 +69,16 @@ class PacificaHook(BaseHook):
     @cached_property
     def settings(self) -> ConnectionSettings:
         """The checked connection, without its key; ``ConfigurationError`` if it cannot be used."""
-        settings: ConnectionSettings = ConnectionSettings.of_connection(self._connection)
+        with failing_without_retry():
+            settings: ConnectionSettings = ConnectionSettings.of_connection(self._connection)
         if settings.api_config_key:
             mask_secret(settings.api_config_key)
         return settings
 
     def get_conn(self) -> PacificaClient:
         """Return a client that reads."""
-        return self._reader
+        with failing_without_retry():
+            return self._reader
 
     def pending_withdrawals(self) -> tuple[PendingWithdrawal, ...]:
         """Return what is accepted and not yet on chain; amounts are ``Decimal``."""
@@ -159,6 +163,7 @@ class PacificaHook(BaseHook):
         :raises PacificaError: one of ``pacifica_provider.exceptions``. Those that a retry cannot help are an
             ``AirflowFailException`` as well.
         """
+        refuse_wrong(type(self).__name__, {"allow_backfill": allow_backfill}, says=NOTHING_BY_THIS_TRY)
         with failing_without_retry():
             return self._withdraw(symbol, amount, context, withdrawal_ref, allow_backfill=allow_backfill)
 
@@ -226,17 +231,22 @@ class PacificaHook(BaseHook):
             settings.check_limit(order)
             return self._client(self._signer())
 
-        receipt = withdraw(
-            identity,
-            order,
-            settings.base_url,
-            context=run.try_context(withdrawal_ref, one_reference=one_reference, tagged=tag_amount),
-            ledger=ledger,
-            exchange=self._reader,
-            make_signer=make_signer,
-            policy=Policy(key_trust_ms=settings.key_trust_ms),
-            runtime=self._runtime(),
-        )
+        try:
+            receipt = withdraw(
+                identity,
+                order,
+                settings.base_url,
+                context=run.try_context(withdrawal_ref, one_reference=one_reference, tagged=tag_amount),
+                ledger=ledger,
+                exchange=self._reader,
+                make_signer=make_signer,
+                policy=Policy(key_trust_ms=settings.key_trust_ms),
+                runtime=self._runtime(),
+            )
+        except WithdrawalRejected as error:
+            # "Agent not authorized", say, tells neither address.
+            error.args = (f"{error} The account is {settings.account}, and {self._signer_text()}.",)
+            raise
         run.note_withdrawn(withdrawal_ref)
         return receipt_json(receipt, settings, order.symbol, identity.idempotency_key())
 
@@ -305,8 +315,8 @@ class PacificaHook(BaseHook):
             return _Unshown(self.get_connection(self.pacifica_conn_id))
         except AirflowNotFoundException:
             raise ConfigurationError(
-                f"Airflow knows no connection {self.pacifica_conn_id!r}: define it, or mend pacifica_conn_id. Nothing "
-                "was sent by this try."
+                f"Airflow knows no connection {self.pacifica_conn_id!r} that it can read: define it, or mend "
+                "pacifica_conn_id. Nothing was sent by this try."
             ) from None
 
     @property
@@ -358,6 +368,12 @@ class PacificaHook(BaseHook):
                 "An agent key (app.pacifica.fi/apikey) risks less."
             )
         return signer
+
+    def _signer_text(self) -> str:
+        from pacifica_provider.api.signing import Signer
+
+        public_key = Signer.from_base58(str(self._connection.password)).public_key
+        return "it signed itself" if public_key == self.settings.account else f"agent wallet {public_key} signed for it"
 
     def __reduce__(self) -> tuple[type[PacificaHook], tuple[str]]:
         """Pickle the connection's id alone: what was read of the connection holds the key."""

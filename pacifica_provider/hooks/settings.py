@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from pacifica_provider.api.amounts import canonical_text, parse_amount
-from pacifica_provider.api.signing import check_address
+from pacifica_provider.api.signing import check_address, looks_like_a_key
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.get_provider_info import get_provider_info
 from pacifica_provider.withdrawals.identity import Order
@@ -31,6 +31,7 @@ _WS_URLS = {"mainnet": "wss://ws.pacifica.fi/ws", "testnet": "wss://test-ws.paci
 # Strict, since another parser may read an odd host as another one.
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _WORD = re.compile(r"[a-zA-Z_]{1,30}", re.ASCII)
 EXTRAS = (
     "environment",
@@ -51,6 +52,10 @@ class ConnectionLike(Protocol):
     host: str | None
     port: int | None
     schema: str | None
+
+    @property
+    def extra(self) -> str | None:
+        """The extra as text."""
 
     @property
     def extra_dejson(self) -> Any:
@@ -97,6 +102,8 @@ class ConnectionSettings:
     def _of(cls, connection: ConnectionLike) -> ConnectionSettings:
         try:
             extra = connection.extra_dejson
+            if not extra and connection.extra:
+                json.loads(connection.extra)  # Airflow takes what it cannot read for nothing
         except ValueError:
             raise _refused("extra is not JSON") from None
         if not isinstance(extra, Mapping):
@@ -137,6 +144,8 @@ class ConnectionSettings:
         base_url = _base_url(str(environment), host)
         agent_wallet = given.get("agent_wallet")
         window_ms = _number(given, "expiry_window_ms", 10_000, 1_000, 30_000)
+        if window_ms != int(window_ms):
+            raise _refused(f"{_named('expiry_window_ms')} must be a whole number of milliseconds")
         return cls(
             account=check_address(login, "The connection's Account (login)"),
             environment=str(environment),
@@ -223,27 +232,29 @@ def _custom_ws_url(base_url: str) -> str:
 
 def _text(given: Mapping[str, object], name: str) -> str | None:
     value = given.get(name)
-    if value is not None and (not isinstance(value, str) or not value.isascii() or not value.isprintable()):
-        raise _refused(f"{_named(name)} must be printable ASCII text")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise _refused(f"{_named(name)} must be printable ASCII text without white space at its ends")
+    if looks_like_a_key(value):
+        raise _refused(f"{_named(name)} looks like a private key, which belongs into Private key (password)")
     return value
 
 
 def _number(given: Mapping[str, object], name: str, default: float, least: float, most: float) -> float:
     value = given.get(name, default)
-    try:
-        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
-    except (ValueError, OverflowError):
-        number = None
-    if number is None or not least <= number <= most:
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise _refused(f"{_named(name)} must be a number from {least:g} to {most:g}")
-    return number
+    return value
 
 
 def _limits(value: object) -> dict[str, Decimal] | None:
     if value is None:
         return None
     try:
-        table = json.loads(value) if isinstance(value, str) else value
+        table = json.loads(value, object_pairs_hook=_without_repetition) if isinstance(value, str) else value
     except ValueError:
         table = None
     if not isinstance(table, Mapping) or not table:
@@ -263,6 +274,14 @@ def _named(extra: str) -> str:
     """Return what the connection form calls an extra, with its name in the connection's JSON."""
     label = get_provider_info()["connection-types"][0]["conn-fields"][extra]["label"]
     return f"{label} (extra '{extra}')"
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object, which would hold the last of two limits for one symbol without a word."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise _refused(f"{_named('withdrawal_limits')} names a symbol twice")
+    return table
 
 
 def _refused(why: str) -> ConfigurationError:

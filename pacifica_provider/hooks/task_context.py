@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pacifica_provider.exceptions import ConfigurationError
+from pacifica_provider.hooks.arguments import check_withdrawal_ref
 from pacifica_provider.withdrawals.identity import RunIdentity
 from pacifica_provider.withdrawals.withdraw import Runtime, TryContext
 
@@ -54,10 +55,10 @@ class TaskRun:
                 run_after_ms=int(dag_run.run_after.timestamp() * 1000),
                 run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
             )
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError):
             raise ConfigurationError(
-                "A withdrawal needs the context of a running task: its identity is the DAG run's, and outside of "
-                f"one there is none ({type(error).__name__}: {error}). Nothing was sent."
+                "A withdrawal needs the context of a running task, as Airflow hands it to execute: its identity is the "
+                "DAG run's, and outside of one there is none. Nothing was sent."
             ) from None
 
     def identity(self, account: str, scope: str, withdrawal_ref: str | None) -> RunIdentity:
@@ -65,7 +66,8 @@ class TaskRun:
         Return the identity of this run's withdrawal.
 
         :raises ConfigurationError: for a mapped task or a task in a loop without a reference: neither its index nor its
-            iteration is an identity, since a re-ordered list or a cleared loop moves it to another payment.
+            iteration is an identity, since a re-ordered list or a cleared loop moves it to another payment. Also for
+            a reference that would be the same for every payment.
         """
         if self.is_repeated and withdrawal_ref is None:
             kind = "mapped withdrawal" if self.map_index >= 0 else "withdrawal in a loop"
@@ -74,6 +76,8 @@ class TaskRun:
                 "'round-{{ loop.index }}': the index alone is not an identity, since it changes when the list is "
                 "re-ordered. Nothing was sent."
             )
+        if withdrawal_ref is not None:
+            check_withdrawal_ref(withdrawal_ref)
         return RunIdentity(account, self.dag_id, self.run_id, self.task_id, withdrawal_ref, scope)
 
     def try_context(self, withdrawal_ref: str | None, *, one_reference: bool, tagged: bool = False) -> TryContext:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -16,21 +16,24 @@ from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 from pacifica_provider.links import SolanaTransactionLink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from decimal import Decimal
 
     from airflow.providers.common.compat.sdk import Context, XComArg
+    from jinja2 import Environment
 
     from pacifica_provider.hooks.pacifica import PacificaHook
     from pacifica_provider.hooks.receipts import Receipt
 
-LONGEST_WAIT = timedelta(days=366)
-LONGEST_WAIT_S = LONGEST_WAIT.total_seconds()
 # A worker that dies is missed after five minutes (Airflow's default); with its default delay of five more, the next try
 # would come when the key may be forgotten, and would have to ask a person.
 RETRIES = 3
 RETRY_DELAY = timedelta(minutes=1)
 REFERENCE = "{{ task.withdrawal_ref }}"
+_ARGUMENTS = (
+    *("wait_for_settlement", "deferrable", "allow_backfill", "tag_amount", "settlement_timeout", "poll_interval"),
+    *("pacifica_conn_id", "symbol", "amount", "withdrawal_ref"),
+)
 
 
 def _with_ledger(assets: Any) -> list[Any]:
@@ -49,7 +52,8 @@ class _PartialWithLedger:
     """
     ``BaseOperator.partial`` with what ``__init__`` adds: the ledger's asset among inlets and outlets, and the retries.
 
-    Airflow builds a mapped task's context from what ``partial`` was given.
+    What is known to be wrong of it is refused when the DAG is parsed, of what it is expanded with when it runs. Airflow
+    builds a mapped task's context from what ``partial`` was given.
     """
 
     def __get__(self, task: BaseOperator | None, owner: type[BaseOperator]) -> Callable[..., Any]:
@@ -58,6 +62,10 @@ class _PartialWithLedger:
         base = super(WithdrawSpotAssetOperator, owner).partial  # type: ignore[misc]  # as above
 
         def partial(**kwargs: Any) -> Any:
+            from pacifica_provider.hooks.arguments import NOTHING_BY_THIS_TRY, refuse_wrong
+
+            given = {name: kwargs[name] for name in _ARGUMENTS if kwargs.get(name) is not None}
+            refuse_wrong(owner.__name__, given, says=NOTHING_BY_THIS_TRY)
             # Afterwards, as only then the outlets of default_args are among the arguments.
             made = base(**kwargs)
             for name in ("inlets", "outlets"):
@@ -189,11 +197,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.settlement_timeout = settlement_timeout
         self.allow_backfill = allow_backfill
         self.tag_amount = tag_amount
-        for problem in self._problems():
-            from pacifica_provider.hooks.failures import failing_without_retry
-
-            with failing_without_retry():  # a mapped task is only made when it runs
-                raise ConfigurationError(f"{type(self).__name__}: {problem}. Nothing was sent by this try.")
+        self._not_rendered: ConfigurationError | None = None
+        self._refuse_wrong()
 
     @property
     def output(self) -> ReceiptArg:
@@ -209,6 +214,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
     def execute(self, context: Context) -> Receipt:
         """Withdraw, or recall the withdrawal of this run; then wait for it if asked to."""
+        if self._not_rendered is not None:
+            raise self._not_rendered
         receipt = self.hook.withdraw_for_operator(
             self.symbol,
             self.amount,
@@ -251,28 +258,42 @@ class WithdrawSpotAssetOperator(BaseOperator):
             "Killed. A withdrawal that was sent cannot be recalled; the next try settles it, and pays once."
         )
 
-    def _problems(self) -> Iterator[str]:
-        """Yield what is wrong with an argument whose value is known already: better now than once money has moved."""
-        for name in ("wait_for_settlement", "deferrable", "allow_backfill", "tag_amount"):
-            if not isinstance(getattr(self, name), bool):
-                yield f"{name} must be True or False, not {getattr(self, name)!r}"
-        timeout: object = self.settlement_timeout
-        if not isinstance(timeout, timedelta) or not timedelta(0) <= timeout <= LONGEST_WAIT:
-            yield f"settlement_timeout must be a timedelta of at most {LONGEST_WAIT.days} days, not {timeout!r}"
-        interval: object = self.poll_interval
-        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0 < interval <= LONGEST_WAIT_S:
-            yield f"poll_interval must be a positive number of seconds, not {interval!r}"
-        conn_id: object = self.pacifica_conn_id
-        if not isinstance(conn_id, str) or not conn_id:
-            yield f"pacifica_conn_id must be the id of a connection, not {conn_id!r}"
-        symbol, amount = _is_known(self.symbol), _is_known(self.amount)
-        if symbol or amount:
-            from pacifica_provider.withdrawals.identity import Order
+    def _refuse_wrong(self) -> None:
+        """Refuse what is known to be wrong of the arguments: better now than once money has moved."""
+        from pacifica_provider.hooks.arguments import (
+            NOTHING_BY_THIS_TRY,
+            refuse_without_reference,
+            refuse_wrong,
+            templates_of,
+        )
 
+        given = {name: getattr(self, name) for name in _ARGUMENTS}
+        if self.withdrawal_ref is None:
+            refuse_without_reference(self, NOTHING_BY_THIS_TRY)
+            del given["withdrawal_ref"]
+        refuse_wrong(type(self).__name__, given, says=NOTHING_BY_THIS_TRY, templates=templates_of(self))
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
+    ) -> None:
+        """
+        Render field by field, so that an error names its field; Airflow calls this for a mapped task as well.
+
+        ``execute`` raises it. A deferred task is rendered again when it resumes, and needs none of the fields any more.
+        """
+        from pacifica_provider.hooks.arguments import rendering
+
+        for name in template_fields:
             try:
-                Order.parse(self.symbol if symbol else "SOL", self.amount if amount else "1")
+                with rendering(type(self).__name__, parent, name):
+                    super()._do_render_template_fields(parent, (name,), context, jinja_env, seen_oids)
             except ConfigurationError as error:
-                yield str(error).removesuffix(". Nothing was sent.")
+                self._not_rendered = self._not_rendered or error
 
     def _published(self, context: Context, receipt: Receipt) -> Receipt:
         """Put the receipt into the event of every asset among the outlets; an alias names none, so it gets nothing."""
@@ -334,13 +355,6 @@ class WithdrawSpotAssetOperator(BaseOperator):
             (seen_ms - submitted_ms) / 1000,
         )
         return {**receipt, "transaction_id": row["transaction_id"], "seen_settled_at_ms": seen_ms}
-
-
-def _is_known(value: object) -> bool:
-    """Say whether an argument is what it will be, not a template or another task's result."""
-    if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
-    return not hasattr(value, "resolve")  # as what Airflow fills in later has it
 
 
 def _timeout(text: str, receipt: Receipt | None) -> SettlementTimeout:

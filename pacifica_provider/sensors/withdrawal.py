@@ -19,9 +19,10 @@ from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 from pacifica_provider.links import SolanaTransactionLink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context, XComArg
+    from jinja2 import Environment
 
     from pacifica_provider.hooks.pacifica import PacificaHook
     from pacifica_provider.withdrawals.settlement import Awaited, Waiting
@@ -37,6 +38,9 @@ _CHECK = (
 )
 
 
+_ARGUMENTS = ("pacifica_conn_id", "deferrable", "symbol", "batch_nonce", "amount")
+
+
 class WithdrawalBatchSensor(BaseSensorOperator):
     """
     Wait until a withdrawal is on chain, and return its row of Pacifica's history.
@@ -49,6 +53,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
     With ``mode="poke"`` or ``deferrable=True`` a withdrawal that is in neither list for 30 minutes fails the sensor,
     since a nonce that Pacifica does not know never settles. ``soft_fail`` skips for the timeout alone. Airflow never
     retries a sensor's timeout; cleared, the sensor waits on.
+
+    What can be known when the DAG is parsed is refused then, with ``ConfigurationError``.
 
     :param symbol: spot asset of the withdrawal. (templated)
     :param batch_nonce: the receipt's ``batch_nonce``; digits as text are fine. (templated)
@@ -82,6 +88,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         self.pacifica_conn_id = pacifica_conn_id
         self.deferrable = deferrable
         self._waiting: Waiting | None = None
+        self._not_rendered: ConfigurationError | None = None
+        self._refuse_wrong()
 
     @cached_property
     def hook(self) -> PacificaHook:
@@ -94,6 +102,8 @@ class WithdrawalBatchSensor(BaseSensorOperator):
         """Look once, then wait as the mode says."""
         from pacifica_provider.hooks.failures import failing_without_retry
 
+        if self._not_rendered is not None:
+            raise self._not_rendered
         end_time = time.time() + self.timeout
         awaited = self._awaited()
         with failing_without_retry():
@@ -139,22 +149,45 @@ class WithdrawalBatchSensor(BaseSensorOperator):
             raise self._failed(SensorSettlementTimeout, f"{error} {_WAIT_ON}") from None
         return self.returned
 
+    def _refuse_wrong(self, *, rendered: bool = False) -> None:
+        """Refuse what is known to be wrong of the arguments; once they are rendered, a template is wrong too."""
+        from pacifica_provider.hooks.arguments import refuse_wrong, templates_of
+
+        given = {name: getattr(self, name) for name in _ARGUMENTS}
+        if self.amount is None:
+            del given["amount"]
+        refuse_wrong(type(self).__name__, given, rendered=rendered, templates=templates_of(self))
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
+    ) -> None:
+        """
+        Render field by field, so that an error names its field; Airflow calls this for a mapped task as well.
+
+        ``execute`` raises it. A deferred task is rendered again when it resumes, and needs none of the fields any more.
+        """
+        from pacifica_provider.hooks.arguments import rendering
+
+        for name in template_fields:
+            try:
+                with rendering(type(self).__name__, parent, name):
+                    super()._do_render_template_fields(parent, (name,), context, jinja_env, seen_oids)
+            except ConfigurationError as error:
+                self._not_rendered = self._not_rendered or error
+
     def _awaited(self) -> Awaited:
         from pacifica_provider.api.models import parse_batch_nonce
-        from pacifica_provider.hooks.failures import failing_without_retry
         from pacifica_provider.withdrawals.identity import Order
         from pacifica_provider.withdrawals.settlement import Awaited
 
-        with failing_without_retry():
-            order = Order.parse(self.symbol, "1" if self.amount is None else self.amount)
-            try:
-                nonce = parse_batch_nonce(self.batch_nonce)
-            except ValueError as error:
-                raise ConfigurationError(
-                    f"batch_nonce must be the receipt's non-negative integer: {error}. Nothing was looked up. If it "
-                    "is a template, the withdrawing task returned no receipt."
-                ) from None
-            return Awaited(order.symbol, nonce, None if self.amount is None else order.amount)
+        self._refuse_wrong(rendered=True)
+        order = Order.parse(self.symbol, "1" if self.amount is None else self.amount)
+        return Awaited(order.symbol, parse_batch_nonce(self.batch_nonce), None if self.amount is None else order.amount)
 
     def _defer(self, awaited: Awaited, end_time: float) -> None:
         from pacifica_provider.api.amounts import canonical_text

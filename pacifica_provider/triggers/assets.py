@@ -46,6 +46,7 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
     :param since: Unix milliseconds: announce what settled from then on as well, when nothing is remembered.
     :param poll_interval: longest time between looks, in seconds; while push is healthy the history is read every five
         minutes and at each confirmation.
+    :raises ConfigurationError: for an argument that is wrong, when the DAG is parsed.
     """
 
     def __init__(
@@ -64,6 +65,18 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
         self.poll_interval = poll_interval
         # By store entry: the cursor's count of changes when it was last stored.
         self._stored: dict[str, int] = {}
+        self._refuse_wrong()
+
+    def _refuse_wrong(self) -> None:
+        from pacifica_provider.hooks.arguments import refuse_wrong
+
+        optional = {"symbol": self.symbol, "since": self.since}
+        given = {
+            "pacifica_conn_id": self.pacifica_conn_id,
+            "poll_interval": self.poll_interval,
+            **{name: value for name, value in optional.items() if value is not None},
+        }
+        refuse_wrong(type(self).__name__, given, rendered=True)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and plain JSON arguments."""

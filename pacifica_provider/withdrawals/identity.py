@@ -15,14 +15,17 @@ import uuid
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from pacifica_provider.api.amounts import canonical_text, difference, parse_amount
+from pacifica_provider.api.amounts import canonical_text, difference, parse_amount, shown
 from pacifica_provider.exceptions import ConfigurationError
 
 # Frozen for ever: another namespace is another key for every run there is.
 NS_V1 = uuid.UUID("9c1f6a52-7c0b-4d5e-9a3b-5d0e6f2b8a41")
 
-_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
+# A number alone is an amount in the wrong place.
+_SYMBOL = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
 _REFERENCE = re.compile(r"[ -~]{1,128}", re.ASCII)
+# What a template renders to from a value that is not there, in Python, JSON, pandas and numpy.
+MISSING = ("", "None", "null", "nan", "NaN", "NaT", "<NA>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,7 @@ class RunIdentity:
     ``withdrawal_ref`` tells apart several withdrawals of one task (mapped tasks need one); ``scope`` tells apart
     deployments that share an account on purpose. The agent wallet is not part of it: rotating it changes no key.
 
-    :raises ConfigurationError: if a part is missing, or the reference is not 1 to 128 printable ASCII characters; blank
-        text and ``"None"`` are refused too, since that is what a template renders to from a value that is not there.
+    :raises ConfigurationError: if a part is missing, or ``check_reference`` refuses the reference.
     """
 
     account: str
@@ -52,12 +54,8 @@ class RunIdentity:
                     f"A withdrawal needs a {name}, and there is none: outside a DAG run there is no identity, and "
                     "without one nothing is sent."
                 )
-        reference: object = self.withdrawal_ref
-        if reference is not None and not _is_reference(reference):
-            raise ConfigurationError(
-                "withdrawal_ref must be 1 to 128 printable ASCII characters, not blank and not 'None', or left out. "
-                "Nothing was sent. If it is a template, it rendered to something else."
-            )
+        if self.withdrawal_ref is not None:
+            check_reference(self.withdrawal_ref)
 
     def idempotency_key(self) -> str:
         """Return the key as lower-case UUID text (version 5), the same for every try, clear and backfill."""
@@ -80,11 +78,10 @@ class Order:
         :raises ConfigurationError: if the symbol has other characters than a symbol can have, or the amount is not
             plain decimal text. Symbols are case sensitive (``kBONK``) and passed on as they are.
         """
-        if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol):
-            shown = repr(symbol) if isinstance(symbol, str) and len(symbol) <= 40 else type(symbol).__name__
+        if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or symbol in MISSING:
             raise ConfigurationError(
                 "symbol must be 1 to 32 ASCII letters, digits, dots, dashes or underscores, such as 'SOL', not "
-                f"{shown}. Nothing was sent."
+                f"{shown(symbol)}. Nothing was sent."
             )
         return cls(symbol, parse_amount(amount))
 
@@ -125,8 +122,17 @@ def fingerprint(identity: RunIdentity, base_url: str, order: Order) -> str:
     return hashlib.sha256(_compact(parts).encode("ascii")).hexdigest()
 
 
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and _REFERENCE.fullmatch(value) is not None and value.strip() not in {"", "None"}
+def check_reference(value: object) -> None:
+    """
+    Refuse a reference that is not 1 to 128 printable ASCII characters, or that is blank or ``"None"``.
+
+    :raises ConfigurationError: saying so; it is not repeated.
+    """
+    if not isinstance(value, str) or not _REFERENCE.fullmatch(value) or value.strip() in {"", "None"}:
+        raise ConfigurationError(
+            "withdrawal_ref must be 1 to 128 printable ASCII characters, not blank and not 'None' or 'nan', or left "
+            "out; if it is a template, it rendered to something else. Nothing was sent."
+        )
 
 
 def _compact(value: list[str]) -> str:

@@ -178,7 +178,8 @@ class Messages:
                 f"This run already recorded a withdrawal of {recorded}{scope}; now the task asks for {asked.order} for "
                 f"account {asked.identity.account} at {asked.base_url}. {moved}; this try sent nothing. One run "
                 "withdraws one order: give the task the recorded order and connection again, or start a new run for "
-                f"the new one. Templates that change between tries (a price, now()) do this. {self._case}"
+                "the new one. Templates that change between tries (a price, now()) do this, and two mapped tasks with "
+                f"one withdrawal_ref. {self._case}"
             ),
             record,
         )

@@ -190,7 +190,9 @@ def test_a_dead_worker_s_retry_comes_while_the_key_is_known(task: TaskBench, how
         if how == "plain":
             operator: Any = WithdrawSpotAssetOperator(task_id="withdraw", symbol="SOL", amount="1")
         else:
-            operator = WithdrawSpotAssetOperator.partial(task_id="withdraw", symbol="SOL").expand(amount=["1"])
+            operator = WithdrawSpotAssetOperator.partial(task_id="withdraw", symbol="SOL").expand_kwargs(
+                [{"amount": "1", "withdrawal_ref": "a"}]
+            )
     retries, delay = operator.retries, operator.retry_delay
     lose_the_answer(task)
     with pytest.raises(Unresolved):

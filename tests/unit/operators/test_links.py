@@ -75,7 +75,9 @@ def test_a_connection_that_is_gone_when_a_sensor_resumes_costs_the_link_alone(de
 def test_airflow_is_told_of_it_by_provider_info_and_by_both_operators() -> None:
     """A mapped one has it too."""
     with DAG("pay", schedule=None):
-        mapped = WithdrawSpotAssetOperator.partial(task_id="a", symbol="SOL").expand(amount=["1"])
+        mapped = WithdrawSpotAssetOperator.partial(task_id="a", symbol="SOL").expand_kwargs(
+            [{"amount": "1", "withdrawal_ref": "a"}]
+        )
 
     links = [mapped.operator_extra_links, WithdrawalBatchSensor.operator_extra_links]
     assert [[each.name for each in some] for some in links] == [["Transaction on Solana"]] * 2

@@ -244,6 +244,28 @@ def test_a_symbol_that_the_exchange_does_not_know_is_its_to_refuse(desk: Desk, s
     assert desk.debits() == []
 
 
+def test_an_agent_that_is_not_bound_is_named_beside_its_account(desk: Desk) -> None:
+    """Pacifica's own words name neither, and one of them is wrong in the connection (F27)."""
+    wish = {"account": desk.sandbox.account, "agent_wallet": desk.agent_wallet, "bound": False}
+    desk.sandbox.control("POST", "/agents", wish)
+    with pytest.raises(WithdrawalRejected, match="Agent not authorized") as caught:
+        operator().execute(desk.context())
+
+    assert str(caught.value).endswith(
+        f" The account is {desk.sandbox.account}, and agent wallet {desk.agent_wallet} signed for it."
+    )
+    assert isinstance(caught.value, AirflowFailException)
+
+
+def test_an_owner_s_key_that_is_refused_is_said_to_have_signed(desk: Desk) -> None:
+    """There is no agent to look for then."""
+    desk.connect(password=desk.sandbox.private_key)
+    with pytest.raises(WithdrawalRejected) as caught:
+        operator(symbol="NOSUCH").execute(desk.context())
+
+    assert str(caught.value).endswith(f" The account is {desk.sandbox.account}, and it signed itself.")
+
+
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
@@ -404,7 +426,9 @@ def test_the_ledger_s_asset_is_an_outlet_of_every_withdrawal(
     words = outlets if given_by == "argument" else {}
     with DAG("pay", schedule=None, default_args=outlets if given_by == "default_args" else {}):
         if mapped:
-            task: Any = WithdrawSpotAssetOperator.partial(task_id="w", symbol="SOL", **words).expand(amount=["1", "2"])
+            task: Any = WithdrawSpotAssetOperator.partial(
+                **{"task_id": "w", "symbol": "SOL", "withdrawal_ref": "{{ task.amount }}", **words}
+            ).expand(amount=["1", "2"])
             unmapped = task.unmap({"amount": "1"})
         else:
             task = unmapped = operator(**words)
@@ -432,7 +456,7 @@ def test_a_subclass_keeps_what_the_operator_adds() -> None:
         pass
 
     with DAG("pay", schedule=None):
-        mapped = Mine.partial(task_id="m", symbol="SOL").expand(amount=["1"])
+        mapped = Mine.partial(task_id="m", symbol="SOL").expand(amount=["1"], withdrawal_ref=["a"])
         plain = Mine(task_id="p", symbol="SOL", amount="1")
 
     assert names(mapped) == names(plain) == ["pacifica_withdrawals"]
@@ -459,7 +483,9 @@ def test_a_retry_comes_while_the_key_is_known(
     """Three retries a minute apart, unless arguments or default_args say otherwise (F97)."""
     with DAG("pay", schedule=None, default_args=default_args):
         task: Any = (
-            WithdrawSpotAssetOperator.partial(task_id="w", symbol="SOL", **words).expand(amount=["1", "2"])
+            WithdrawSpotAssetOperator.partial(
+                **{"task_id": "w", "symbol": "SOL", "withdrawal_ref": "{{ task.amount }}", **words}
+            ).expand(amount=["1", "2"])
             if mapped
             else operator(**words)
         )

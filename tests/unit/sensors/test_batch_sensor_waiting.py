@@ -158,7 +158,10 @@ def test_deferring_without_an_amount_waits_for_any(desk: Desk) -> None:
 
 def test_the_event_finishes_the_sensor(desk: Desk) -> None:
     """Its row is the result, whatever the templates have become meanwhile."""
-    assert sensor("None", symbol="BTC").execute_complete(desk.context(), {"status": "settled", "row": ROW}) == ROW
+    waiting = sensor(7, symbol="BTC")
+    waiting.batch_nonce = "None"
+
+    assert waiting.execute_complete(desk.context(), {"status": "settled", "row": ROW}) == ROW
 
 
 @pytest.mark.parametrize("event", [None, {}, {"status": "done", "row": ROW}, {"status": "settled", "row": {}}])
