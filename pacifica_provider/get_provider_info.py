@@ -22,7 +22,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.operators.withdraw"]}],
         "sensors": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.sensors.withdrawal"]}],
         "triggers": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.triggers.withdrawal"]}],
-        "extra-links": ["pacifica_provider.links.SolanaTransactionLink"],
+        "extra-links": [
+            "pacifica_provider.links.SolanaTransactionLink",
+            "pacifica_provider.links.PortfolioLink",
+            "pacifica_provider.links.RecordsLink",
+        ],
         "cli": ["pacifica_provider.cli.get_pacifica_cli_commands"],
         "connection-types": [
             {

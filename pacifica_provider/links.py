@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
+
+from pacifica_provider.assets import WITHDRAWALS
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 EXPLORER = "https://explorer.solana.com/tx/"
+# Where Pacifica's users look at balances and withdrawals themselves. Not documented: seen in public sources, testnet's
+# page inferred from mainnet's.
+PORTFOLIOS = {"mainnet": "https://app.pacifica.fi/portfolio", "testnet": "https://test-app.pacifica.fi/portfolio"}
 # Pacifica's testnet runs on Solana's devnet; an exchange at another address has no chain that anybody knows.
 CLUSTERS = {"mainnet": "", "testnet": "?cluster=devnet"}
 
@@ -36,3 +41,26 @@ class SolanaTransactionLink(BaseOperatorLink):
         if environment not in CLUSTERS:
             return ""
         return f"{EXPLORER}{returned['transaction_id']}{CLUSTERS[environment]}"
+
+
+class PortfolioLink(BaseOperatorLink):
+    """Pacifica's own page of the account; none for an exchange at another address."""
+
+    name = "Pacifica portfolio"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address by the connection's environment, empty where there is none."""
+        return PORTFOLIOS.get(operator.hook.settings.environment, "")
+
+
+class RecordsLink(BaseOperatorLink):
+    """Airflow's page of the ledger, where an unknown withdrawal is decided without a shell (docs/unknown.md)."""
+
+    name = "Withdrawals on record"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address of the asset whose state is the ledger, before Airflow 3.3 of the Variables."""
+        from pacifica_provider.hooks.ledgers import keeps_asset_state
+
+        where = f"assets?name_pattern={WITHDRAWALS.name}" if keeps_asset_state() else "variables"
+        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/{where}"

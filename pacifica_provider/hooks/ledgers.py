@@ -128,7 +128,7 @@ def ledger_for(context: Mapping[str, Any]) -> Ledger:
 
     Raises ``ConfigurationError`` where Airflow has a ledger that this task cannot use safely.
     """
-    if not _keeps_asset_state():
+    if not keeps_asset_state():
         return VariableLedger(_supervisor())
     _check_backends()
     from pacifica_provider.assets import WITHDRAWALS
@@ -143,7 +143,7 @@ def ledger_for(context: Mapping[str, Any]) -> Ledger:
     return AssetStateLedger(accessor)
 
 
-def _keeps_asset_state() -> bool:
+def keeps_asset_state() -> bool:
     """Say whether tasks of this Airflow have asset state, as from 3.3 on."""
     from airflow.sdk.execution_time import context
 
@@ -178,7 +178,7 @@ def _supervisor() -> Callable[[Any], Any]:
 
 def ledger_from_outside() -> WholeLedger:
     """Return the ledger in the database of the Airflow that this process is configured for. Nothing of it is fenced."""
-    return AssetStateTable() if _keeps_asset_state() else VariableTable()
+    return AssetStateTable() if keeps_asset_state() else VariableTable()
 
 
 class AssetStateTable:

@@ -13,7 +13,7 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
-from pacifica_provider.links import SolanaTransactionLink
+from pacifica_provider.links import PortfolioLink, RecordsLink, SolanaTransactionLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,7 +161,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
     partial = _PartialWithLedger()
     template_fields: Sequence[str] = ("symbol", "amount", "withdrawal_ref")
     ui_color = "#d9eef7"
-    operator_extra_links = (SolanaTransactionLink(),)
+    operator_extra_links = (SolanaTransactionLink(), PortfolioLink(), RecordsLink())
     returned: Receipt | None = None
     """The receipt once there is one, for the link."""
 

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
-from pacifica_provider.links import SolanaTransactionLink
+from pacifica_provider.links import PortfolioLink, SolanaTransactionLink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +67,7 @@ class WithdrawalBatchSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("symbol", "batch_nonce", "amount")
     ui_color = "#d9eef7"
-    operator_extra_links = (SolanaTransactionLink(),)
+    operator_extra_links = (SolanaTransactionLink(), PortfolioLink())
     returned: dict[str, Any] | None = None
     """The settled row once there is one, for the link."""
 

@@ -143,7 +143,7 @@ def test_an_unknown_is_decided_without_a_shell(pages: Pages, airflow: LocalAirfl
 def test_a_settled_withdrawal_links_to_its_transaction(
     pages: Pages, airflow: LocalAirflow, exchange: LocalSandbox
 ) -> None:
-    """Solana's explorer, on the cluster of the environment."""
+    """Solana's explorer, on the cluster of the environment; and the records are one click away."""
     run = pages.trigger("browser_linked")
     before = debits(exchange)
     airflow.wait_until(lambda: debits(exchange) > before, 120, "a withdrawal")
@@ -156,8 +156,13 @@ def test_a_settled_withdrawal_links_to_its_transaction(
     expect(link).to_be_visible()
     pages.picture("link")
 
-    assert state == "success"
-    assert link.get_attribute("href") == (f"https://explorer.solana.com/tx/{receipt['transaction_id']}?cluster=devnet")
+    portfolio = page.get_by_role("link", name="Pacifica portfolio").count()
+    explorer = link.get_attribute("href")
+    page.goto(str(page.get_by_role("link", name="Withdrawals on record").get_attribute("href")))
+    expect(page.get_by_role("link", name=LEDGER).first).to_be_visible()
+
+    assert (state, portfolio) == ("success", 0)  # a sandbox has no such page
+    assert explorer == (f"https://explorer.solana.com/tx/{receipt['transaction_id']}?cluster=devnet")
 
 
 def test_settled_withdrawals_start_runs(pages: Pages, airflow: LocalAirflow, exchange: LocalSandbox) -> None:

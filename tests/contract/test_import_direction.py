@@ -16,7 +16,7 @@ BELOW = {
     "exceptions": (),
     "get_provider_info": (),
     "assets": (),
-    "links": (),
+    "links": ("hooks", "assets"),
     "sandbox": ("sandbox",),
     "api": ("", "exceptions", "api"),
     "withdrawals": ("exceptions", "api", "withdrawals"),

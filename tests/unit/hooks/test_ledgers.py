@@ -343,7 +343,7 @@ class TestLedgerFor:
     @pytest.fixture(autouse=True)
     def _asset_state(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Be an Airflow that keeps asset state, whichever this one is."""
-        monkeypatch.setattr(ledgers, "_keeps_asset_state", lambda: True)
+        monkeypatch.setattr(ledgers, "keeps_asset_state", lambda: True)
 
     def test_a_task_with_the_asset_gets_its_state(self, state: AssetState) -> None:
         """From Airflow 3.3 on the ledger is the state of the asset, not a sibling's."""
@@ -391,7 +391,7 @@ class TestLedgerFor:
         self, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where there is no asset state the ledger is Variables, through the task's supervisor; no outlet is needed."""
-        monkeypatch.setattr(ledgers, "_keeps_asset_state", lambda: False)
+        monkeypatch.setattr(ledgers, "keeps_asset_state", lambda: False)
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
 
         ledger_for({}).set(NAME, RECORD)
@@ -400,7 +400,7 @@ class TestLedgerFor:
 
     def test_before_airflow_3_3_no_supervisor_is_an_unavailable_ledger(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Outside a task there is nobody to ask for Variables."""
-        monkeypatch.setattr(ledgers, "_keeps_asset_state", lambda: False)
+        monkeypatch.setattr(ledgers, "keeps_asset_state", lambda: False)
         monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
 
         with pytest.raises(LedgerUnavailableError, match="no supervisor"):
@@ -451,7 +451,7 @@ def register_asset(database: Database, *, active: bool = True) -> None:
         database.run(insert(database.tables["asset_active"]).values(**names))
 
 
-needs_asset_state = pytest.mark.skipif(not ledgers._keeps_asset_state(), reason="asset state came with Airflow 3.3")
+needs_asset_state = pytest.mark.skipif(not ledgers.keeps_asset_state(), reason="asset state came with Airflow 3.3")
 
 
 @pytest.fixture(params=[pytest.param(AssetStateTable, marks=needs_asset_state), VariableTable])
@@ -603,6 +603,6 @@ class TestVariableTable:
 
     def test_an_old_airflow_uses_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Before Airflow 3.3 a command sees Variables."""
-        monkeypatch.setattr(ledgers, "_keeps_asset_state", lambda: False)
+        monkeypatch.setattr(ledgers, "keeps_asset_state", lambda: False)
 
         assert isinstance(ledger_from_outside(), VariableTable)

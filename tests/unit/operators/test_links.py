@@ -1,4 +1,4 @@
-"""The link from a task to its transaction: there once it is known, where there is a chain to look at."""
+"""The links from a task: its transaction once there is one, Pacifica's page of the account, and the ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk import DAG
 
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.get_provider_info import get_provider_info
-from pacifica_provider.links import SolanaTransactionLink
+from pacifica_provider.links import PortfolioLink, RecordsLink, SolanaTransactionLink
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 
@@ -80,5 +80,33 @@ def test_airflow_is_told_of_it_by_provider_info_and_by_both_operators() -> None:
         )
 
     links = [mapped.operator_extra_links, WithdrawalBatchSensor.operator_extra_links]
-    assert [[each.name for each in some] for some in links] == [["Transaction on Solana"]] * 2
-    assert get_provider_info()["extra-links"] == ["pacifica_provider.links.SolanaTransactionLink"]
+    names = ["Transaction on Solana", "Pacifica portfolio", "Withdrawals on record"]
+    known = (f"{type(each).__module__}.{type(each).__qualname__}" for each in mapped.operator_extra_links)
+    assert [[each.name for each in some] for some in links] == [names, names[:2]]
+    assert get_provider_info()["extra-links"] == [*known]
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        ("mainnet", "https://app.pacifica.fi/portfolio"),
+        ("testnet", "https://test-app.pacifica.fi/portfolio"),
+        ("custom", ""),
+    ],
+)
+def test_the_portfolio_is_that_of_the_connection_s_environment(environment: str, address: str) -> None:
+    """A sandbox has no page."""
+    task = SimpleNamespace(hook=SimpleNamespace(settings=SimpleNamespace(environment=environment)))
+
+    assert PortfolioLink().get_link(task, ti_key=cast("Any", None)) == address
+
+
+@pytest.mark.parametrize(
+    ("base_url", "begins"), [("https://airflow.example/team/", "https://airflow.example/team"), ("", "")]
+)
+def test_the_records_are_on_airflow_s_own_page(monkeypatch: pytest.MonkeyPatch, base_url: str, begins: str) -> None:
+    """Under whatever address Airflow is told that it has; told none, beside the task's page."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    page = RecordsLink().get_link(None, ti_key=cast("Any", None))
+
+    assert page == f"{begins}/assets?name_pattern=pacifica_withdrawals"
