@@ -143,9 +143,12 @@ def test_each_of_a_mapped_group_waits_for_its_own_withdrawal(stage: Stage) -> No
     assert [each["requested_amount"] for each in paid] == ["1.01", "1.02"]
     assert [each["batch_nonce"] for each in rows] == [each["batch_nonce"] for each in paid]
     assert {each["transaction_id"] for each in rows} == {each["transaction_id"] for each in payer.debits()}
-    # Airflow asks for the link; the sandbox's transactions are on no chain, so there is none to follow.
+    # Airflow asks for the links; the sandbox's transactions are on no chain, so there is none to follow.
     path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/each.settled/links"
-    assert stage.airflow.rest("GET", path, map_index=0)["extra_links"] == {"Transaction on Solana": None}
+    assert stage.airflow.rest("GET", path, map_index=0)["extra_links"] == {
+        "Transaction on Solana": None,
+        "Pacifica portfolio": None,
+    }
 
 
 @pytest.mark.slow
