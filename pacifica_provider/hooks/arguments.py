@@ -21,7 +21,7 @@ from pacifica_provider.hooks.failures import without_retry
 from pacifica_provider.withdrawals.identity import MISSING, Order, check_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 LONGEST_WAIT = timedelta(days=366)
 LONGEST_WAIT_S = LONGEST_WAIT.total_seconds()
@@ -87,8 +87,27 @@ def check_withdrawal_ref(value: object) -> None:
         )
 
 
+def render_each(
+    owner: str, parent: object, names: Iterable[str], render: Callable[[str], None]
+) -> ConfigurationError | None:
+    """
+    Render field by field, and return what is wrong with the first that cannot be rendered, by the name of its field.
+
+    It is for ``execute`` to raise: a deferred task is rendered again when it resumes, and needs none of the fields any
+    more. Airflow renders a mapped task by the same method.
+    """
+    first = None
+    for name in names:
+        try:
+            with _rendering(owner, parent, name):
+                render(name)
+        except ConfigurationError as error:
+            first = first or error
+    return first
+
+
 @contextmanager
-def rendering(owner: str, parent: object, name: str) -> Iterator[None]:
+def _rendering(owner: str, parent: object, name: str) -> Iterator[None]:
     """
     Name the field whose template cannot be rendered, or becomes None; a retry would render the same, so there is none.
 

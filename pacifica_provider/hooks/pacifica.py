@@ -77,8 +77,7 @@ class PacificaHook(BaseHook):
 
     def get_conn(self) -> PacificaClient:
         """Return a client that reads."""
-        with failing_without_retry():
-            return self._reader
+        return self._reader
 
     def pending_withdrawals(self) -> tuple[PendingWithdrawal, ...]:
         """Return what is accepted and not yet on chain; amounts are ``Decimal``."""
@@ -413,12 +412,14 @@ def _clock_text(server_time_ms: int | None) -> str:
     """Compare this machine's clock with the exchange's, which tells whole seconds."""
     if server_time_ms is None:
         return "Its answers carry no Date, without which nothing is withdrawn."
+    from pacifica_provider.withdrawals.withdraw import Policy
+
     behind_s = round((server_time_ms + 500) / 1000 - time.time())
     if abs(behind_s) <= 1:
         return "Its clock and this machine's agree."
     return (
         f"This machine's clock is {abs(behind_s)} s {'behind' if behind_s > 0 else 'ahead of'} Pacifica's; where a "
-        "worker's is more than 5 s off, nothing is withdrawn."
+        f"worker's is more than {Policy().skew_ms / 1000:g} s off, nothing is withdrawn."
     )
 
 

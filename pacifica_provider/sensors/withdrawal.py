@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context, XComArg
-    from jinja2 import Environment
 
     from pacifica_provider.hooks.pacifica import PacificaHook
     from pacifica_provider.withdrawals.settlement import Awaited, Waiting
@@ -158,27 +157,14 @@ class WithdrawalBatchSensor(BaseSensorOperator):
             del given["amount"]
         refuse_wrong(type(self).__name__, given, rendered=rendered, templates=templates_of(self))
 
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: Environment,
-        seen_oids: set[int],
-    ) -> None:
-        """
-        Render field by field, so that an error names its field; Airflow calls this for a mapped task as well.
+    def _do_render_template_fields(self, parent: Any, template_fields: Iterable[str], *how: Any, **named: Any) -> None:
+        """Render as Airflow does, field by field; ``execute`` raises what is wrong with one."""
+        from pacifica_provider.hooks.arguments import render_each
 
-        ``execute`` raises it. A deferred task is rendered again when it resumes, and needs none of the fields any more.
-        """
-        from pacifica_provider.hooks.arguments import rendering
-
-        for name in template_fields:
-            try:
-                with rendering(type(self).__name__, parent, name):
-                    super()._do_render_template_fields(parent, (name,), context, jinja_env, seen_oids)
-            except ConfigurationError as error:
-                self._not_rendered = self._not_rendered or error
+        render = super()._do_render_template_fields
+        owner = type(self).__name__
+        error = render_each(owner, parent, template_fields, lambda name: render(parent, (name,), *how, **named))
+        self._not_rendered = self._not_rendered or error
 
     def _awaited(self) -> Awaited:
         from pacifica_provider.api.models import parse_batch_nonce
