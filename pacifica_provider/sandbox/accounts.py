@@ -105,6 +105,12 @@ def check_withdrawal(account: Account | None, asset: Asset | None, symbol: str, 
     return asset
 
 
+def check_day(account: str, usd: Decimal, limit_usd: float) -> None:
+    """Refuse a withdrawal with which the day's total would come to more than the limit."""
+    if usd > limit_usd:
+        raise business(116, f"Daily withdraw limit exceeded for {account}: {plain(usd)} > {limit_usd:g}")
+
+
 def _asset_problem(asset: Asset) -> Refused | None:
     if not asset.active:
         return business(56, f"Asset not active: {asset.symbol}")
@@ -120,7 +126,7 @@ def _amount_problem(account: Account, asset: Asset, amount: Decimal) -> Refused 
     places = -exponent if isinstance(exponent, int) else 0
     if amount <= 0 or places > asset.decimals:
         return business(59, f"Invalid amount: {plain(amount)}")
-    if amount <= asset.fee:
+    if amount <= asset.fee or amount < asset.minimum:
         return business(29, f"Withdraw amount too low: {plain(amount)}")
     balance = account.balances.get(asset.symbol, Decimal(0))
     if amount > balance:

@@ -39,6 +39,7 @@ class Book:
         *,
         key: str | None,
         now_ms: int,
+        held_until: int | None,
         options: Options,
     ) -> Withdrawal:
         """Accept a withdrawal into a batch."""
@@ -49,15 +50,20 @@ class Book:
             amount=amount,
             fee=fee,
             idempotency_key=key,
-            batch_nonce=self._nonce(symbol, options),
+            batch_nonce=self._nonce(symbol, options, held=held_until is not None),
             created_at=now_ms,
+            held_until=held_until,
         )
         self.rows[row.sequence] = row
         return row
 
-    def _nonce(self, symbol: str, options: Options) -> int:
-        if options.shared_batches:
-            waiting = [row.batch_nonce for row in self.rows.values() if row.symbol == symbol and row.settled_at is None]
+    def _nonce(self, symbol: str, options: Options, *, held: bool) -> int:
+        if options.shared_batches and not held:
+            waiting = [
+                row.batch_nonce
+                for row in self.rows.values()
+                if row.symbol == symbol and row.settled_at is None and row.held_until is None
+            ]
             if waiting:
                 return waiting[-1]
         if options.nonce_scope == "global":
@@ -69,11 +75,14 @@ class Book:
         return nonce
 
     def settle(self, *, now_ms: int, symbol: str | None = None, batch_nonce: int | None = None) -> list[Withdrawal]:
-        """Send the matching open batches on chain: one transaction a batch."""
+        """Send the matching open batches on chain, one transaction a batch; what is held stays."""
         chosen = [
             row
             for row in self.rows.values()
-            if row.settled_at is None and symbol in (None, row.symbol) and batch_nonce in (None, row.batch_nonce)
+            if row.settled_at is None
+            and (row.held_until is None or row.held_until <= now_ms)
+            and symbol in (None, row.symbol)
+            and batch_nonce in (None, row.batch_nonce)
         ]
         return self._settle_batches({(row.symbol, row.batch_nonce): now_ms for row in chosen})
 
@@ -81,8 +90,9 @@ class Book:
         """Settle each batch whose oldest row is `after_ms` old, as of the moment it became so."""
         due: dict[tuple[str, int], int] = {}
         for row in self.rows.values():
-            if row.settled_at is None and row.created_at + after_ms <= now_ms:
-                due.setdefault((row.symbol, row.batch_nonce), row.created_at + after_ms)
+            due_at = _due_at(row, after_ms)
+            if row.settled_at is None and due_at <= now_ms:
+                due.setdefault((row.symbol, row.batch_nonce), due_at)
         return self._settle_batches(due)
 
     def _settle_batches(self, batches: dict[tuple[str, int], int]) -> list[Withdrawal]:
@@ -96,12 +106,32 @@ class Book:
                     settled.append(done)
         return settled
 
+    def next_event_ms(self, *, now_ms: int, options: Options) -> int | None:
+        """Return when a list will look different, if nobody does anything meanwhile; None for never."""
+        times = [when for row in self.rows.values() for when in _changes(row, options) if when > now_ms]
+        return min(times, default=None)
+
     def announce_confirmed(self, *, now_ms: int, options: Options) -> list[Withdrawal]:
         """Mark, and return, the rows whose transaction id has become visible since the last call."""
         ready = [row for row in self.rows.values() if not row.announced and shows_transaction(row, now_ms, options)]
         for row in ready:
             self.rows[row.sequence] = replace(row, announced=True)
         return ready
+
+
+def _due_at(row: Withdrawal, after_ms: int) -> int:
+    return max(row.created_at + after_ms, row.free_at)
+
+
+def _changes(row: Withdrawal, options: Options) -> list[int]:
+    """Return when a list shows, or no longer shows, the row."""
+    changes = [row.created_at + to_ms(options.list_lag_s)]
+    if row.settled_at is not None:
+        seen = row.settled_at + to_ms(options.settle_gap_s)
+        changes += [seen, seen + to_ms(options.transaction_id_delay_s)]
+    elif options.settle_after_s is not None:
+        changes.append(_due_at(row, to_ms(options.settle_after_s)))
+    return changes
 
 
 def _passed(since_ms: int, wait_s: float, now_ms: int) -> bool:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MS = 1000
+DAY_MS = 86_400_000
 
 
 def wall_clock_ms() -> int:
@@ -26,6 +27,11 @@ class Clock:
     def now_ms(self) -> int:
         """Milliseconds since the epoch, as the exchange has them."""
         return self._source() + self.offset_ms
+
+
+def midnight(at_ms: int) -> int:
+    """Return when the day began, in UTC: a day's limit begins anew then."""
+    return at_ms - at_ms % DAY_MS
 
 
 def to_ms(seconds: float) -> int:

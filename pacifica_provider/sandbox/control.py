@@ -58,7 +58,7 @@ class Control:
             "/foreign_withdrawal": ("symbol", "amount", "account"),
             "/accounts": ("balances", "subaccount_of"),
             "/agents": ("account", "agent_wallet", "bound"),
-            "/assets": ("symbol", "decimals", "fee", "price_usd", "active", "bridge"),
+            "/assets": ("symbol", "decimals", "fee", "price_usd", "active", "bridge", "minimum"),
             "/ws": ("action",),
         }
 
@@ -177,7 +177,7 @@ class Control:
 
 def _asset_changes(wish: Wish) -> dict[str, object]:
     changes: dict[str, object] = {}
-    for name in ("fee", "price_usd"):
+    for name in ("fee", "price_usd", "minimum"):
         if name in wish:
             changes[name] = _decimal(wish[name], name)
     decimals, active, bridge = wish.get("decimals"), wish.get("active"), wish.get("bridge")

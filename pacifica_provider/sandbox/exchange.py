@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from decimal import Decimal
 
-from pacifica_provider.sandbox.accounts import RICH, Accounts, Opened, check_withdrawal, default_assets
+from pacifica_provider.sandbox.accounts import RICH, Accounts, Opened, check_day, check_withdrawal, default_assets
 from pacifica_provider.sandbox.book import Book, history_page, pending_rows, shown_nonce
-from pacifica_provider.sandbox.clock import Clock, to_ms
+from pacifica_provider.sandbox.clock import DAY_MS, Clock, midnight, to_ms
 from pacifica_provider.sandbox.credits import Client, Credits, Standing
 from pacifica_provider.sandbox.errors import Refused, bad_request
 from pacifica_provider.sandbox.keys import KeyMaker
@@ -16,9 +16,6 @@ from pacifica_provider.sandbox.ledger import Ledger
 from pacifica_provider.sandbox.options import Options
 from pacifica_provider.sandbox.orders import Order, authenticate, read_order
 from pacifica_provider.sandbox.records import Withdrawal, padded
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 Listener = Callable[[str, Withdrawal], None]
 Json = dict[str, object]
@@ -76,7 +73,31 @@ class Exchange:
 
     def check_rules(self, account: str, symbol: str, amount: Decimal) -> None:
         """Refuse a withdrawal that a business rule forbids."""
-        check_withdrawal(self.accounts.find(account), self.assets.get(symbol), symbol, amount)
+        asset = check_withdrawal(self.accounts.find(account), self.assets.get(symbol), symbol, amount)
+        limit, now = self.options.daily_limit_usd, self.now_ms()
+        if limit is not None and self.options.over_daily_limit == "refuse":
+            check_day(account, self.withdrawn_usd(account, symbol, now) + amount * asset.price_usd, limit)
+
+    def withdrawn_usd(self, account: str, symbol: str, at_ms: int) -> Decimal:
+        """Return what counts against the limit of the day that `at_ms` lies in."""
+        amounts = [
+            row.amount
+            for row in self._rows(account)
+            if row.symbol == symbol and midnight(row.free_at) == midnight(at_ms)
+        ]
+        asset = self.assets.get(symbol)
+        return sum(amounts, Decimal(0)) * (asset.price_usd if asset else 0)
+
+    def _held_until(self, account: str, symbol: str, amount: Decimal) -> int | None:
+        """Return the reset that the day's limit lets a withdrawal go at: of the first day with room; None for today."""
+        limit, at_ms = self.options.daily_limit_usd, self.now_ms()
+        value = amount * self.assets[symbol].price_usd
+        if limit is None or self.withdrawn_usd(account, symbol, at_ms) + value <= limit:
+            return None
+        at_ms = midnight(at_ms) + DAY_MS
+        while (used := self.withdrawn_usd(account, symbol, at_ms)) and used + value > limit:
+            at_ms += DAY_MS
+        return at_ms
 
     def burn(self, order: Order) -> None:
         """Use up the key of a request that failed inside, if failures do that."""
@@ -87,7 +108,17 @@ class Exchange:
         """Debit the account, put the withdrawal into a batch, and return the receipt."""
         fee = self.assets[symbol].fee
         self.accounts.debit(account, symbol, amount)
-        row = self.book.add(account, symbol, amount, fee, key=key, now_ms=self.now_ms(), options=self.options)
+        held_until = self._held_until(account, symbol, amount)
+        row = self.book.add(
+            account,
+            symbol,
+            amount,
+            fee,
+            key=key,
+            now_ms=self.now_ms(),
+            held_until=held_until,
+            options=self.options,
+        )
         self._tell("withdrawal_pending", row)
         return {
             "symbol": symbol,
@@ -109,6 +140,11 @@ class Exchange:
             self.book.settle_due(now_ms=now, after_ms=to_ms(options.settle_after_s))
         for row in self.book.announce_confirmed(now_ms=now, options=options):
             self._tell("withdrawal_confirmed", row)
+
+    def next_event_ms(self) -> int | None:
+        """Return when the lists change next by themselves, in the exchange's time; None for never."""
+        self.advance()
+        return self.book.next_event_ms(now_ms=self.now_ms(), options=self.options)
 
     def pending(self, account: str) -> list[Json]:
         """Return the pending list of an account."""

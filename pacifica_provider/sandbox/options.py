@@ -69,6 +69,9 @@ class Options:
     settle_gap_s: float = _number(0)
     settle_after_s: float | None = _number_or_null()
     transaction_id_delay_s: float = _number(0)
+    # a day's limit, of each asset of each account
+    daily_limit_usd: float | None = _number_or_null()
+    over_daily_limit: str = _one_of("queue", "refuse")
     # credits and the WebSocket
     enforce_credits: bool = _flag(default=False)
     quota: int = _count(100)

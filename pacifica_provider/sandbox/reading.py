@@ -10,7 +10,6 @@ from pacifica_provider.sandbox.errors import Refused, bad_request
 from pacifica_provider.sandbox.exchange import Exchange
 from pacifica_provider.sandbox.records import Account, Asset, plain
 
-DAY_MS = 86_400_000
 MINIMUM_DEPOSIT = "0.01"
 DAILY_DEPOSIT_USD, DAILY_WITHDRAW_USD = "50000", "250000"
 NOT_FOUND = 404
@@ -49,23 +48,16 @@ def account(exchange: Exchange, query: Query) -> Answer:
 
 
 def _balance(exchange: Exchange, found: Account, symbol: str) -> dict[str, str]:
-    now = exchange.now_ms()
-    today = [
-        row.amount
-        for row in exchange.book.rows.values()
-        if (row.account, row.symbol) == (found.address, symbol) and row.created_at > now - DAY_MS
-    ]
-    asset = exchange.assets.get(symbol)
-    price = asset.price_usd if asset else Decimal(0)
     amount = plain(found.balances[symbol])
+    limit = exchange.options.daily_limit_usd
     return {
         "symbol": symbol,
         "amount": amount,
         "available_to_withdraw": amount,
         "pending_balance": "0",
-        "daily_withdraw_amount_usd": plain(sum(today, Decimal(0)) * price),
+        "daily_withdraw_amount_usd": plain(exchange.withdrawn_usd(found.address, symbol, exchange.now_ms())),
         "effective_daily_deposit_limit_usd": DAILY_DEPOSIT_USD,
-        "effective_daily_withdraw_limit_usd": DAILY_WITHDRAW_USD,
+        "effective_daily_withdraw_limit_usd": DAILY_WITHDRAW_USD if limit is None else plain(Decimal(str(limit))),
     }
 
 

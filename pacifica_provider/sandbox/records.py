@@ -36,6 +36,7 @@ class Asset:
     program: str
     active: bool = True
     bridge: str = "active"
+    minimum: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """An accepted withdrawal: the debit, and the row of the lists."""
+    """An accepted withdrawal: the debit, and the row of the lists. It settles after `held_until`, if that is set."""
 
     sequence: int
     account: str
@@ -61,9 +62,15 @@ class Withdrawal:
     idempotency_key: str | None
     batch_nonce: int
     created_at: int
+    held_until: int | None = None
     settled_at: int | None = None
     transaction_id: str | None = None
     announced: bool = False
+
+    @property
+    def free_at(self) -> int:
+        """When it may settle at the earliest."""
+        return self.created_at if self.held_until is None else self.held_until
 
     @property
     def net(self) -> Decimal:
