@@ -327,7 +327,11 @@ class WithdrawSpotAssetOperator(BaseOperator):
                 waiting, seen = seen, timed_out(awaited, seen) if time.time() >= end_time else seen
             if isinstance(seen, Expired):
                 raise _timeout(seen.text, receipt)
-            time.sleep(max(0.0, min(self.poll_interval, end_time - time.time())))
+            time.sleep(self._pause_s(end_time))
+
+    def _pause_s(self, end_time: float) -> float:
+        """Return how long to sleep until the next look."""
+        return max(0.0, min(self.poll_interval, end_time - time.time()))
 
     def _settled(self, receipt: Receipt, row: Mapping[str, Any]) -> Receipt:
         """Say the end of it, and complete the receipt."""

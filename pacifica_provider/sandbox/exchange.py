@@ -143,7 +143,6 @@ class Exchange:
 
     def next_event_ms(self) -> int | None:
         """Return when the lists change next by themselves, in the exchange's time; None for never."""
-        self.advance()
         return self.book.next_event_ms(now_ms=self.now_ms(), options=self.options)
 
     def pending(self, account: str) -> list[Json]:

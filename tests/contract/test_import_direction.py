@@ -10,7 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pacifica_provider"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
-# What each part may import of the package; the sandbox is a server of its own and shares nothing.
+# What each part may import of the package; the sandbox is a server of its own and shares nothing, but its pytest plugin
+# stands above all.
 BELOW = {
     "__init__": (),
     "exceptions": (),
@@ -18,6 +19,7 @@ BELOW = {
     "assets": (),
     "links": ("hooks", "assets"),
     "sandbox": ("sandbox",),
+    "pytest_plugin": ("exceptions", "hooks", "operators", "sensors", "triggers", "sandbox"),
     "api": ("", "exceptions", "api"),
     "withdrawals": ("exceptions", "api", "withdrawals"),
     "hooks": ("exceptions", "api", "withdrawals", "hooks", "get_provider_info", "assets"),
@@ -26,7 +28,7 @@ BELOW = {
     "sensors": ("exceptions", "api", "withdrawals", "hooks", "triggers", "links"),
     "cli": ("exceptions", "api", "withdrawals", "hooks"),
 }
-ADAPTERS = {"assets", "links", "operators", "sensors", "triggers", "hooks", "cli"}
+ADAPTERS = {"assets", "links", "operators", "sensors", "triggers", "hooks", "cli", "pytest_plugin"}
 PURE = {"api", "withdrawals"}
 CLOCKS = {"time", "random", "secrets", "uuid.uuid1", "uuid.uuid4", "os.urandom"}
 EVERY = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -34,6 +36,8 @@ EVERY = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relat
 
 def part(path: Path) -> str:
     """Return which part of the package a file belongs to."""
+    if path.stem == "pytest_plugin":
+        return path.stem
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

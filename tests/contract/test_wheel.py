@@ -152,7 +152,7 @@ def imported_by(text: str) -> set[str]:
 
 
 def test_the_wheel_declares_the_provider(wheel: zipfile.ZipFile) -> None:
-    """Airflow finds it by this entry point, and by no other."""
+    """Airflow finds it by this entry point, and pytest the fixture for users by the other."""
     text = wheel.read(f"{INFO}/entry_points.txt").decode()
 
     assert text.split() == [
@@ -160,6 +160,10 @@ def test_the_wheel_declares_the_provider(wheel: zipfile.ZipFile) -> None:
         "provider_info",
         "=",
         "pacifica_provider.get_provider_info:get_provider_info",
+        "[pytest11]",
+        "pacifica",
+        "=",
+        "pacifica_provider.sandbox.pytest_plugin",
     ]
 
 

@@ -1,0 +1,209 @@
+"""
+The pages for users are run as they stand: a reader pastes one block after the other, and so does this.
+
+A block of Python is run, or is the file that a comment before it names; a block without a language is for the shell.
+What cannot be run here says why in a comment: ``<!-- not run: … -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pacifica_provider.withdrawals.decisions import action, read_decision
+from tests.support.patience import PATIENCE_S
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?:^<!-- (file|not run): ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(?:`|^|; )((?:make|python -m|airflow pacifica) [^`:;#\n]+)", re.MULTILINE)
+USERS_PROJECT = Path(__file__).parent / "users_project"
+README_TEST = """
+from dags.daily_withdrawal import dag
+
+
+def test_it_pays_once(pacifica_exchange):
+    assert dag.test().state == "success"
+    pacifica_exchange.assert_paid_once("1.5", "SOL")
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code on a page: what to do with it, for the reason or under the name ``what``."""
+
+    language: str
+    text: str
+    how: str = ""
+    what: str = ""
+
+
+def blocks_of(page: str) -> list[Block]:
+    """Return the blocks in their order."""
+    return [Block(language, text, how, what) for how, what, language, text in BLOCK.findall(page)]
+
+
+@pytest.fixture(scope="module")
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for Airflow with a database in it."""
+    home = tmp_path_factory.mktemp("airflow")
+    run_there(home, home, "airflow db migrate")
+    return home
+
+
+def run_there(folder: Path, home: Path, script: str) -> str:
+    """Run a script as a user's shell does, in a session of its own, and return what it printed."""
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(("AIRFLOW", "COV_", "PYTEST"))}
+    environment = {
+        **inherited,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"trap 'jobs -p | xargs -r kill; wait' EXIT\n{script}"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=4 * PATIENCE_S,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def script_of(blocks: list[Block], folder: Path) -> str:
+    """Write the files that the blocks are, and return the others as one script."""
+    lines = []
+    for block in blocks:
+        if block.how == "not run" or block.language == "text":
+            continue
+        if block.how == "file":
+            path = folder / block.what
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            lines.append(f"python - <<'THE_END'\n{block.text}THE_END")
+        else:
+            assert block.language in {"", "bash"}, f"nobody runs {block.language}"
+            lines.append(block.text)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_closed_and_known(page: Path) -> None:
+    """No block escapes the pattern, and nothing is excused without a reason."""
+    text = page.read_text(encoding="utf-8")
+
+    assert len(blocks_of(text)) * 2 == len(re.findall(r"^ *```", text, re.MULTILINE))
+    assert text.count("<!-- not run: ") + text.count("<!-- file: ") == sum(bool(each.how) for each in blocks_of(text))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/connection.md", "docs/sandbox.md", "docs/testing.md"])
+def test_a_page_runs(name: str, tmp_path: Path, airflow_home: Path) -> None:
+    """All of its blocks, in order, in one shell; a second time over what the first left there."""
+    script = script_of(blocks_of((ROOT / name).read_text(encoding="utf-8")), tmp_path)
+    if name == "README.md":
+        (tmp_path / "test_readme.py").write_text(README_TEST, encoding="utf-8")
+        script = "pytest"
+    if name == "docs/connection.md":
+        script += "airflow connections get pacifica_default -o json"
+
+    printed = [run_there(tmp_path, airflow_home, script) for _ in range(2 if name == "docs/sandbox.md" else 1)]
+
+    if "pytest" in script:
+        tests = sum(path.read_text().count("\ndef test_") for path in tmp_path.glob("test_*.py"))
+        assert re.search(rf"^=+ {tests} passed", printed[0], re.MULTILINE), printed[0]
+    elif name == "docs/sandbox.md":
+        assert all('"debits"' in each for each in printed)
+    else:
+        assert '"conn_type": "pacifica"' in printed[0]
+
+
+def test_every_other_page_has_nothing_to_run() -> None:
+    """What is not run above is marked, or is the runbook's JSON, which is read below."""
+    run = {"README.md", "connection.md", "sandbox.md", "testing.md"}
+    left = [(page.name, block) for page in PAGES for block in blocks_of(page.read_text()) if page.name not in run]
+
+    assert {(name, block.language) for name, block in left if block.how != "not run" and block.language != "text"} == {
+        ("unknown.md", "json")
+    }
+
+
+def test_the_decisions_of_the_runbook_are_ones() -> None:
+    """Each object of its JSON is read as the next try reads it."""
+    (block,) = [each for each in blocks_of((ROOT / "docs/unknown.md").read_text()) if each.language == "json"]
+    decoder, text, found = json.JSONDecoder(), block.text, []
+    while text.strip():
+        entry, end = decoder.raw_decode(text.lstrip())
+        found.append(action(read_decision(entry)))
+        text = text.lstrip()[end:]
+
+    assert found == ["adopt", "repost", "void"]
+
+
+def test_a_user_s_project_has_what_the_fixture_promises(tmp_path: Path, airflow_home: Path) -> None:
+    """Its tests are those of ``users_project``, in a pytest that knows nothing of this one."""
+    project = tmp_path / "project"
+    shutil.copytree(USERS_PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))
+
+    printed = run_there(project, airflow_home, "pytest -rP")
+
+    assert re.search(r"^=+ [0-9]+ passed(, 1 warning)? in", printed, re.MULTILINE), printed
+    assert "lost answer: " in printed
+
+
+def test_the_fixture_says_what_it_lacks(tmp_path: Path) -> None:
+    """Without Airflow's database a sentence, not a missing table; the first run of a new user."""
+    (tmp_path / "test_first.py").write_text("def test_it(pacifica_exchange):\n    pass\n", encoding="utf-8")
+
+    printed = run_there(tmp_path, tmp_path / "home", "! pytest")
+
+    assert "is empty: run 'airflow db migrate' once" in printed
+    assert "Traceback" not in printed
+
+
+COMMANDS = sorted({each for page in PAGES for each in COMMAND.findall(page.read_text(encoding="utf-8"))})
+
+
+def test_commands_are_found() -> None:
+    """The pages name some."""
+    assert {"make demo", "make ui"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith("make")])
+def test_a_make_target_exists(command: str) -> None:
+    """A page names no target that the Makefile does not have."""
+    assert re.search(rf"^{re.escape(command.split()[1])}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted(
+        {"pacifica_provider.cli case", "pacifica_provider.cli ledger prune"}
+        | {each.split()[2] for each in COMMANDS if each.startswith("python -m dev")}
+    ),
+)
+def test_a_command_knows_what_the_pages_say_of_it(module: str) -> None:
+    """Every option that a page writes after it stands in its help."""
+    program, *verbs = module.split()
+    help_text = subprocess.run(
+        [sys.executable, "-m", program, *verbs, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    known = (f"python -m {module}", f"airflow pacifica {' '.join(verbs)}") if verbs else (f"python -m {module}",)
+    options = {word for each in COMMANDS if each.startswith(known) for word in re.findall(r"--[a-z-]+", each)}
+
+    assert {option for option in options if option not in help_text} == set()
