@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 from dev import processes
 from dev.airflow_rest import AirflowFailed
 from dev.chaos_nemesis import Nemesis
-from dev.chaos_verdict import Judge, Withdrawal
+from dev.chaos_verdict import Checker, Withdrawal
 from dev.local_airflow import LocalAirflow
 from dev.local_sandbox import LocalSandbox, SandboxFailed
-from tests.system.stage import DAGS, Stage, environment
+from tests.system.cluster import DAGS, TestCluster, environment
 
 if TYPE_CHECKING:
     from tests.system.runs import Payer, Run
@@ -46,17 +46,17 @@ STARTED = time.monotonic()
 class Chaos:
     """Starts runs, lets the nemesis loose on them, and waits for their end."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
-        self.stage = stage
+    def __init__(self, cluster: TestCluster, seed: int) -> None:
+        self.cluster = cluster
         self.random = random.Random(seed)  # noqa: S311 - chaos, not cryptography
-        self.nemesis = Nemesis(stage, self.random)
+        self.nemesis = Nemesis(cluster, self.random)
         self.runs: list[Run] = []
         self.withdrawals: list[Withdrawal] = []
         self._payers: list[Payer] = []
 
     def rage(self, seconds: float) -> None:
         """Start runs and make trouble for so long."""
-        self._payers = [self.stage.payer() for _ in range(ACCOUNTS)]
+        self._payers = [self.cluster.payer() for _ in range(ACCOUNTS)]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.nemesis.guarded(self._start_some)
@@ -70,13 +70,13 @@ class Chaos:
             deadline = time.monotonic() + DRAIN_S
             while self._unfinished() and time.monotonic() < deadline:
                 time.sleep(2)
-            judge = Judge(self.stage, self.withdrawals)
+            judge = Checker(self.cluster, self.withdrawals)
             again = [each for each in self.withdrawals if judge.wants_another_try(each)]
             say(f"{len(again)} tasks used up their retries and are cleared")
             if not again:
                 return
             for each in again:
-                self.stage.airflow.clear(each.run.dag_id, each.run.run_id, [each.task_id])
+                self.cluster.airflow.clear(each.run.dag_id, each.run.run_id, [each.task_id])
 
     def _start_some(self) -> None:
         for _ in range(min(3, AT_ONCE - len(self._unfinished()))):
@@ -89,13 +89,13 @@ class Chaos:
             {"symbol": "SOL", "amount": self.random.choice(AMOUNTS), "withdrawal_ref": f"ref-{n}"} for n in range(3)
         ]
         conf |= {"orders": orders, "cleared_orders": self.random.sample(orders, 3)}
-        run = self.stage.run(dag_id, payer, self.random.choice(AMOUNTS), **conf)
+        run = self.cluster.run(dag_id, payer, self.random.choice(AMOUNTS), **conf)
         self.runs.append(run)
         self.withdrawals += Withdrawal.of(run)
 
     def _unfinished(self) -> list[str]:
         wanted = {"states": ["queued", "running"], "page_limit": 100}
-        listed = self.stage.airflow.rest("POST", "/dags/~/dagRuns/list", wanted)
+        listed = self.cluster.airflow.rest("POST", "/dags/~/dagRuns/list", wanted)
         return [each["dag_run_id"] for each in listed["dag_runs"]]
 
 
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
             with LocalAirflow(
                 DAGS, env=env, heartbeat_timeout_s=15, parallelism=10, execution_api_apart=True, keep_home=options.keep
             ) as airflow:
-                return _run(Chaos(Stage(airflow, exchange, Path(folder)), options.seed), options)
+                return _run(Chaos(TestCluster(airflow, exchange, Path(folder)), options.seed), options)
     except processes.Interrupted as interrupted:
         return interrupted.exit_status
     except (AirflowFailed, SandboxFailed) as error:
@@ -127,7 +127,7 @@ def _run(chaos: Chaos, options: argparse.Namespace) -> int:
     chaos.rage(options.minutes * 60)
     say(f"the trouble ends; {len(chaos.runs)} runs, {len(chaos.withdrawals)} withdrawals are left to finish")
     chaos.drain()
-    verdict = Judge(chaos.stage, chaos.withdrawals).verdict()
+    verdict = Checker(chaos.cluster, chaos.withdrawals).verdict()
     verdict |= {"seed": options.seed, "minutes": options.minutes, "runs": len(chaos.runs)}
     verdict["trouble"] = dict(sorted(chaos.nemesis.done.items()))
     for title in ("trouble", "outcomes", "unknown", "tries"):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from tests.system.cluster import TestCluster
     from tests.system.runs import Run
-    from tests.system.stage import Stage
 
 FAULTS: tuple[dict[str, object], ...] = (
     {"kind": "reset"},
@@ -53,8 +53,8 @@ FREEZE_S = (4.0, 25.0)
 class Nemesis:
     """Makes trouble at random, and counts it."""
 
-    def __init__(self, stage: Stage, chance: random.Random) -> None:
-        self._stage = stage
+    def __init__(self, cluster: TestCluster, chance: random.Random) -> None:
+        self._stage = cluster
         self._random = chance
         self._frozen: list[tuple[float, psutil.Process]] = []
         self._down: dict[str, float] = {}

@@ -11,8 +11,8 @@ from dev.airflow_rest import NOT_FOUND, RestRefused
 from pacifica_provider.withdrawals.identity import RunIdentity
 
 if TYPE_CHECKING:
+    from tests.system.cluster import TestCluster
     from tests.system.runs import Run
-    from tests.system.stage import Stage
 
 # What a failed task may stay at: each of these claims waits for a person, or is an answer.
 FINAL_CLAIMS = ("OutcomeUnknown", "WithdrawalRejected", "ParameterMismatch", "ConfigurationError")
@@ -50,13 +50,13 @@ class Withdrawal:
         return f"{self.run.dag_id} {self.run.run_id} {self.task_id}{place} {self.reference or ''}".rstrip()
 
 
-class Judge:
+class Checker:
     """Reads ledger, task states, receipts and records once, then says what is true of each withdrawal."""
 
-    def __init__(self, stage: Stage, withdrawals: list[Withdrawal]) -> None:
-        self._airflow = stage.airflow
+    def __init__(self, cluster: TestCluster, withdrawals: list[Withdrawal]) -> None:
+        self._airflow = cluster.airflow
         self._withdrawals = withdrawals
-        ledger = stage.default.ledger()
+        ledger = cluster.default.ledger()
         self._posts: list[dict[str, Any]] = ledger["posts"]
         self._debits: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for debit in ledger["debits"]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.support.rig import Rig
+from tests.support.harness import ProtocolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,6 @@ def sandbox() -> Iterator[SandboxType]:
 
 
 @pytest.fixture
-def rig(sandbox: SandboxType) -> Rig:
+def harness(sandbox: SandboxType) -> ProtocolHarness:
     """Return a task instance on the bench."""
-    return Rig(sandbox)
+    return ProtocolHarness(sandbox)

@@ -30,8 +30,8 @@ def run() -> Part:
     few = [_Crew(count, with_key=with_key) for count in COUNTS[:-1] for with_key in (False, True)]
     peers = [_Crew(count, kind="peer") for count in PEER_COUNTS]
     many = [_Crew(COUNTS[-1], with_key=with_key) for with_key in (False, True)]
-    for stage in ([*few, *peers], *([crew] for crew in many)):
-        _run_together(stage)
+    for cluster in ([*few, *peers], *([crew] for crew in many)):
+        _run_together(cluster)
     return _part([*few, *many], {crew.count: crew.found for crew in peers})
 
 

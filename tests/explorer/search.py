@@ -323,7 +323,7 @@ def _step(world: World, chooser: Chooser, names: dict[Hashable, int] | None = No
 
 def _fair_weather(world: World, chooser: Chooser) -> None:
     """
-    Judge that nobody is stuck: cleared in fair weather, and after somebody who knows has decided, every task ends well.
+    Check that nobody is stuck: cleared in fair weather, and after somebody who knows has decided, every task ends well.
 
     The task asks for what is on record again, as its errors demand.
     """

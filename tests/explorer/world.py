@@ -228,7 +228,7 @@ class World:
         return None
 
     def judge_send(self, request: Request, process: int) -> None:
-        """Judge a request that leaves: nothing after an ending, no second live signature."""
+        """Check a request that leaves: nothing after an ending, no second live signature."""
         for reference in self.unit(request.reference):
             kind, by = self.said.get(reference, ("", 0))
             if kind and process > by:
@@ -239,7 +239,7 @@ class World:
                 self.broken("two signatures of one withdrawal are live at once", self.why_lost())
 
     def judge_receipt(self, reference: str, nonce: int) -> None:
-        """Judge a success: it names the debit that was made for it."""
+        """Check a success: it names the debit that was made for it."""
         own = self.debits(reference)
         if nonce in {row.nonce for row in own}:
             return
@@ -249,7 +249,7 @@ class World:
         self.broken(f"a receipt names batch {nonce}, which is not its own", edge)
 
     def judge_nothing_moved(self, reference: str, said: str) -> None:
-        """Judge a claim that nothing moved: of the whole record, now."""
+        """Check a claim that nothing moved: of the whole record, now."""
         coming = [request for _, request in self.flights if request.reference == reference]
         coming = [request for request in coming if request.key not in self.used_keys]
         if self.debits(reference) or coming:

@@ -13,14 +13,14 @@ from pacifica_provider.hooks import task_context
 from pacifica_provider.hooks.pacifica import PacificaHook
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.withdrawals.ledger import LedgerState, decision_entry, withdrawal_entry
-from tests.support.rig import bound_decision
+from tests.support.harness import bound_decision
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Asset
 
     from pacifica_provider.hooks.receipts import Receipt
     from pacifica_provider.withdrawals.withdraw import Runtime
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 MINUTE_MS = 60_000
 
@@ -70,9 +70,9 @@ class AssetStates:
 class BenchHook(PacificaHook):
     """The hook itself, but for the bench's clock: waiting takes no time."""
 
-    def __init__(self, rig: Rig, conn_id: str) -> None:
+    def __init__(self, harness: ProtocolHarness, conn_id: str) -> None:
         super().__init__(conn_id)
-        self._rig = rig
+        self._rig = harness
 
     def _runtime(self) -> Runtime:
         own = super()._runtime()
@@ -87,7 +87,7 @@ class TaskBench:
     Its ledger is an hour older than its run, unless it is given another one.
     """
 
-    rig: Rig
+    harness: ProtocolHarness
     dag_id: str = "pay"
     run_id: str = "scheduled__2026-11-23T00:00:00+00:00"
     task_id: str = "withdraw"
@@ -102,7 +102,7 @@ class TaskBench:
     ledger: AssetState = field(default_factory=AssetState)
 
     def __post_init__(self) -> None:
-        self.run_after_ms = self.run_after_ms or self.rig.clock.now_ms() - MINUTE_MS
+        self.run_after_ms = self.run_after_ms or self.harness.clock.now_ms() - MINUTE_MS
         if not self.ledger.values:
             self.ledger.be_born(self.run_after_ms - 60 * MINUTE_MS)
 
@@ -132,7 +132,7 @@ class TaskBench:
         context: Any = None,
     ) -> Receipt:
         """Run one try through the hook, as a ``@task`` does; ``context`` is that of a try under way."""
-        hook = BenchHook(self.rig, self.conn_id)
+        hook = BenchHook(self.harness, self.conn_id)
         return hook.withdraw_spot_asset(
             symbol, amount, context=context or self.context(), withdrawal_ref=ref, allow_backfill=allow_backfill
         )
@@ -140,7 +140,7 @@ class TaskBench:
     def operate(self, amount: str = "1", *, ref: str | None = None) -> Receipt:
         """Run one try through the operator, its templates rendered to this, and return its receipt."""
         operator = WithdrawSpotAssetOperator(task_id="withdraw", symbol="SOL", amount=amount, withdrawal_ref=ref)
-        operator.hook = BenchHook(self.rig, self.conn_id)
+        operator.hook = BenchHook(self.harness, self.conn_id)
         return operator.execute(self.context())
 
     def clear(self) -> TaskBench:
@@ -167,8 +167,8 @@ class TaskBench:
 
     def debits(self) -> list[tuple[str, str]]:
         """Return every debit of the exchange: key and amount."""
-        return [(debit["idempotency_key"], debit["amount"]) for debit in self.rig.ledger()["debits"]]
+        return [(debit["idempotency_key"], debit["amount"]) for debit in self.harness.ledger()["debits"]]
 
     def posts(self) -> int:
         """Return how many requests the exchange has seen."""
-        return len(self.rig.ledger()["posts"])
+        return len(self.harness.ledger()["posts"])

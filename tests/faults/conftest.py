@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pacifica_provider.sandbox import Sandbox
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 
 @pytest.fixture
-def task(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> TaskBench:
+def task(harness: ProtocolHarness, monkeypatch: pytest.MonkeyPatch) -> TaskBench:
     """Return a task instance whose connection is the sandbox's."""
-    monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", rig.sandbox.airflow_connection)
-    return TaskBench(rig)
+    monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", harness.sandbox.airflow_connection)
+    return TaskBench(harness)
 
 
 @pytest.fixture
@@ -42,18 +42,18 @@ def processes(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) 
 
 
 @pytest.fixture
-def tap(rig: Rig) -> Iterator[Wiretap]:
+def tap(harness: ProtocolHarness) -> Iterator[Wiretap]:
     """Yield a tap on the way to the sandbox: it knows every signature that was sent."""
-    with Wiretap(rig.sandbox.base_url) as tap:
+    with Wiretap(harness.sandbox.base_url) as tap:
         yield tap
 
 
 @pytest.fixture
-def connect(rig: Rig, tap: Wiretap, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def connect(harness: ProtocolHarness, tap: Wiretap, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a way to set fields and extras of the connection, which leads through the tap."""
 
     def change(*, extra: dict[str, object] | str | None = None, **fields: object) -> None:
-        connection = json.loads(rig.sandbox.airflow_connection)
+        connection = json.loads(harness.sandbox.airflow_connection)
         connection["host"] = tap.base_url
         if isinstance(extra, str):
             connection["extra"] = extra

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.worker import FileLedger, SharedClock
+from tests.support.harness import ProtocolHarness
 from tests.support.patience import PATIENCE_S
-from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
@@ -33,13 +33,13 @@ class Task:
     try_number: int = 0
     children: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def rig(self) -> Rig:
+    def harness(self) -> ProtocolHarness:
         """Return the next try, to be run in this process; it replaces every try before it."""
         self.replace()
         ledger = FileLedger(self.folder, fenced=self.fenced, try_number=self.try_number)
-        rig = Rig(self.sandbox, store=ledger, try_number=self.try_number - 1, **self.fields)
-        rig.clock = SharedClock(self.sandbox)
-        return rig
+        harness = ProtocolHarness(self.sandbox, store=ledger, try_number=self.try_number - 1, **self.fields)
+        harness.clock = SharedClock(self.sandbox)
+        return harness
 
     def start(self, at: dict[str, str]) -> subprocess.Popen[str]:
         """Start the next try in a process; it replaces every try before it."""
@@ -52,7 +52,7 @@ class Task:
             "ledger": str(self.folder),
             "fenced": self.fenced,
             "try_number": self.try_number,
-            "rig": self.fields,
+            "harness": self.fields,
             "run_after_ms": int(self.sandbox.control("GET", "/clock")["now_ms"]) - 1000,
             "at": at,
         }

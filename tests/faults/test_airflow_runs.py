@@ -30,8 +30,8 @@ def test_a_run_that_a_backfill_creates_pays_only_if_told_to(task: TaskBench, run
 
 def test_a_guard_s_refusal_says_first_what_may_have_moved(task: TaskBench) -> None:
     """F57: a backfill over a run with an unanswered attempt is refused, but not as if nothing had happened."""
-    task.rig.fault("reset", when="after_commit")
-    task.rig.fault("status", route="pending", status=503, skip=1, count=3)
+    task.harness.fault("reset", when="after_commit")
+    task.harness.fault("status", route="pending", status=503, skip=1, count=3)
     with pytest.raises(Exception, match="MAY have moved money"):
         task.withdraw()
     task.clear().run_type = "backfill"

@@ -22,8 +22,8 @@ def test_an_amount_that_drifts_between_tries_is_a_mismatch(task: TaskBench, firs
         task.withdraw("1")
     else:
         when = "after_commit" if first == "lost" else "before_commit"
-        task.rig.fault("reset", when=when)
-        task.rig.fault("status", route="pending", status=503, skip=1, count=3)
+        task.harness.fault("reset", when=when)
+        task.harness.fault("status", route="pending", status=503, skip=1, count=3)
         with pytest.raises(Exception, match="MAY have moved money"):
             task.withdraw("1")
     posts, debits = task.posts(), task.debits()
@@ -84,7 +84,7 @@ def test_an_exact_exponent_is_written_out(task: TaskBench, amount: Decimal, paid
     if amount < Decimal("0.001"):
         with pytest.raises(Exception, match="No money moved"):
             task.withdraw(amount)
-        (post,) = task.rig.ledger()["posts"]
+        (post,) = task.harness.ledger()["posts"]
         assert Decimal(post["amount"]) == Decimal(paid)
     else:
         task.withdraw(amount)
@@ -95,13 +95,13 @@ def test_an_exact_exponent_is_written_out(task: TaskBench, amount: Decimal, paid
 def test_a_cleared_task_returns_its_receipt_and_sends_nothing(task: TaskBench, run_type: str) -> None:
     """F53, F57: cleared, even by a backfill that rewrites the run's type, it says "already withdrawn" and pays once."""
     receipt = task.withdraw()
-    requests = task.rig.ledger()["requests"]
+    requests = task.harness.ledger()["requests"]
     task.clear().run_type = run_type
 
     with capture_logs() as logs:
         again = task.withdraw()
 
-    assert (again, task.rig.ledger()["requests"]) == (receipt, requests)
+    assert (again, task.harness.ledger()["requests"]) == (receipt, requests)
     assert any(f"already withdrawn in batch {receipt['batch_nonce']}" in line["event"] for line in logs)
 
 
@@ -124,12 +124,12 @@ def test_a_cleared_task_whose_record_was_lost_stops_with_its_row_one_step_from_a
     """F54: with the ledger lost, the row that is there makes it unknown, and a decision adopts it."""
     receipt = task.withdraw()
     if settled:
-        task.rig.sandbox.control("POST", "/settle")
+        task.harness.sandbox.control("POST", "/settle")
     task.clear().lose()
 
     with pytest.raises(OutcomeUnknown, match="an earlier record of this withdrawal may be lost") as caught:
         task.withdraw()
-    task.decide("adopt", **task.rig.named(caught.value.batch_nonces[0]))
+    task.decide("adopt", **task.harness.named(caught.value.batch_nonces[0]))
     again = task.withdraw()
 
     assert (again["batch_nonce"], again["adopted"], task.posts()) == (receipt["batch_nonce"], True, 1)
@@ -138,7 +138,7 @@ def test_a_cleared_task_whose_record_was_lost_stops_with_its_row_one_step_from_a
 def test_a_cleared_task_whose_record_was_lost_and_whose_row_is_not_listed_meets_409(task: TaskBench) -> None:
     """F54: the lists lag and show nothing, so it posts; the key is known, and the record stays unknown. One debit."""
     task.withdraw()
-    task.rig.options(list_lag_s=300)
+    task.harness.options(list_lag_s=300)
     task.clear().lose()
 
     with pytest.raises(OutcomeUnknown, match="yet lists no such withdrawal"):
@@ -169,12 +169,12 @@ def test_a_clear_that_discards_the_task_s_state_keeps_the_ledger(task: TaskBench
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])
 def test_a_task_cleared_days_later_asks_a_person(task: TaskBench, when: str) -> None:
     """F55, F73: an unanswered attempt, days and a forgotten key later: nothing is posted, the rows are shown."""
-    task.rig.fault("reset", when=when)
-    task.rig.fault("status", route="pending", status=503, skip=1, count=3)
+    task.harness.fault("reset", when=when)
+    task.harness.fault("status", route="pending", status=503, skip=1, count=3)
     with pytest.raises(Exception, match="MAY have moved money"):
         task.withdraw()
-    task.rig.clock.sleep_s(3 * 86_400)
-    task.rig.sandbox.control("POST", "/forget_keys")
+    task.harness.clock.sleep_s(3 * 86_400)
+    task.harness.sandbox.control("POST", "/forget_keys")
     task.clear()
 
     with pytest.raises(OutcomeUnknown, match="may have forgotten its idempotency key") as caught:
@@ -187,8 +187,8 @@ def test_a_task_cleared_days_later_asks_a_person(task: TaskBench, when: str) -> 
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])
 def test_a_task_without_retries_settles_itself_when_cleared_in_time(task: TaskBench, when: str) -> None:
     """F73: with no retries left the message says to clear, and a clear within the key trust settles it."""
-    task.rig.fault("reset", when=when)
-    task.rig.fault("status", route="pending", status=503, skip=1, count=3)
+    task.harness.fault("reset", when=when)
+    task.harness.fault("status", route="pending", status=503, skip=1, count=3)
     with pytest.raises(Exception, match="With no retries left, clear the task"):
         task.withdraw()
 

@@ -18,7 +18,7 @@ from tests.faults.sweep import Sweep, forms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 
 def _damaged(secret: str) -> dict[str, str]:
@@ -36,13 +36,13 @@ def _damaged(secret: str) -> dict[str, str]:
     }
 
 
-def test_a_key_that_cannot_be_used_is_not_repeated(rig: Rig, connect: Callable[..., None]) -> None:
+def test_a_key_that_cannot_be_used_is_not_repeated(harness: ProtocolHarness, connect: Callable[..., None]) -> None:
     """S01, S04: whatever is wrong with the key, no part of it is in the error, its locals or the log."""
-    secret = rig.sandbox.agent_private_key
+    secret = harness.sandbox.agent_private_key
     sweep, raised = Sweep(), []
     for name, text in _damaged(secret).items():
         connect(password=text)
-        raised.append(sweep.run(name, TaskBench(rig, run_id=name).withdraw))
+        raised.append(sweep.run(name, TaskBench(harness, run_id=name).withdraw))
         sweep.run(f"{name}, tested", lambda: sweep.add("said", str(PacificaHook().test_connection())))
 
     assert {type(error).__name__ for error in raised} == {"KeyMaterialError"}
@@ -64,12 +64,12 @@ def _misplaced(secret: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _swept(rig: Rig, connect: Callable[..., None], mistakes: dict[str, dict[str, Any]]) -> Sweep:
+def _swept(harness: ProtocolHarness, connect: Callable[..., None], mistakes: dict[str, dict[str, Any]]) -> Sweep:
     """Meet each mistake in the connection in a task, in the connection's test, and in a trigger."""
     sweep = Sweep()
     for name, fields in mistakes.items():
         connect(**fields)
-        raised = sweep.run(name, TaskBench(rig, run_id=name).withdraw)
+        raised = sweep.run(name, TaskBench(harness, run_id=name).withdraw)
         sweep.run(f"{name}, tested", lambda: sweep.add("said", str(PacificaHook().test_connection())))
         sweep.run(f"{name}, trigger", lambda: asyncio.run(_first_event()))
 
@@ -77,11 +77,11 @@ def _swept(rig: Rig, connect: Callable[..., None], mistakes: dict[str, dict[str,
     return sweep
 
 
-def test_a_key_in_the_wrong_field_is_not_repeated(rig: Rig, connect: Callable[..., None]) -> None:
+def test_a_key_in_the_wrong_field_is_not_repeated(harness: ProtocolHarness, connect: Callable[..., None]) -> None:
     """S03, S09: in an extra, in the login, in the host, or in an extra that is no JSON, it is refused by name only."""
-    secret = rig.sandbox.agent_private_key
+    secret = harness.sandbox.agent_private_key
 
-    sweep = _swept(rig, connect, _misplaced(secret))
+    sweep = _swept(harness, connect, _misplaced(secret))
 
     assert sweep.found(forms(secret), in_locals=False) == []
 
@@ -98,12 +98,12 @@ MISTAKES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("mistake", [*MISTAKES, *_misplaced("")])
 def test_a_mistake_in_the_connection_leaves_no_key_in_the_locals(
-    rig: Rig, connect: Callable[..., None], mistake: str
+    harness: ProtocolHarness, connect: Callable[..., None], mistake: str
 ) -> None:
     """S04: a reporter that prints locals finds no key in any frame of the error, whatever field is wrong."""
-    secret = rig.sandbox.agent_private_key
+    secret = harness.sandbox.agent_private_key
 
-    sweep = _swept(rig, connect, {mistake: {**MISTAKES, **_misplaced(secret)}[mistake]})
+    sweep = _swept(harness, connect, {mistake: {**MISTAKES, **_misplaced(secret)}[mistake]})
 
     assert sweep.found(forms(secret)) == []
 

@@ -25,14 +25,14 @@ def pay_each(task: TaskBench, refs: list[str | None]) -> list[Any]:
 
 def outlive_the_key(task: TaskBench) -> None:
     """Let ten minutes pass, and the exchange forget every key."""
-    task.rig.clock.sleep_s(TEN_MINUTES_S)
-    task.rig.sandbox.control("POST", "/forget_keys")
+    task.harness.clock.sleep_s(TEN_MINUTES_S)
+    task.harness.sandbox.control("POST", "/forget_keys")
 
 
 def lose_the_answer(task: TaskBench, *, skip: int = 0, when: str = "after_commit") -> None:
     """Lose the answer of a request, and let the reads that follow fail, so that the try ends without an outcome."""
-    task.rig.fault("reset", when=when, skip=skip)
-    task.rig.fault("status", route="pending", status=503, skip=skip + 1, count=3)
+    task.harness.fault("reset", when=when, skip=skip)
+    task.harness.fault("status", route="pending", status=503, skip=skip + 1, count=3)
 
 
 def test_two_references_of_a_cleared_task_are_both_recalled(task: TaskBench) -> None:
@@ -52,7 +52,7 @@ def test_two_references_whose_entries_were_lost_are_each_left_to_a_person(task: 
     task.clear().lose()
     with pytest.raises(OutcomeUnknown):
         pay_each(task, ["a", "b"])
-    task.decide("adopt", "a", **task.rig.named(first["batch_nonce"]))
+    task.decide("adopt", "a", **task.harness.named(first["batch_nonce"]))
 
     with pytest.raises(OutcomeUnknown) as caught:
         pay_each(task.clear(), ["a", "b"])
@@ -112,16 +112,16 @@ def test_a_void_survives_every_clear(task: TaskBench) -> None:
 
 def _burn_and_pay_an_equal_one(task: TaskBench) -> None:
     """Let the next request use up its key and come to nothing; an equal withdrawal is made in its window."""
-    task.rig.options(burn_keys=True)
-    task.rig.fault("status", status=503)
-    sleep_s = task.rig.clock.sleep_s
+    task.harness.options(burn_keys=True)
+    task.harness.fault("status", status=503)
+    sleep_s = task.harness.clock.sleep_s
 
     def wait(seconds: float) -> None:
         if not task.debits():
-            task.rig.foreign()
+            task.harness.foreign()
         sleep_s(seconds)
 
-    task.rig.clock.sleep_s = wait  # type: ignore[method-assign]  # the bench's own clock
+    task.harness.clock.sleep_s = wait  # type: ignore[method-assign]  # the bench's own clock
 
 
 def test_an_equal_row_is_never_adopted_where_a_reference_is_given(task: TaskBench) -> None:
@@ -154,11 +154,11 @@ def test_a_task_that_never_ran_pays_though_its_run_was_cleared(
         monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", '{"conn_type": "pacifica"}')
         with pytest.raises(ConfigurationError):
             task.withdraw()
-        monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", task.rig.sandbox.airflow_connection)
+        monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", task.harness.sandbox.airflow_connection)
     else:
         task.context()
-    task.rig.foreign()
-    task.rig.clock.sleep_s(86_400)
+    task.harness.foreign()
+    task.harness.clock.sleep_s(86_400)
 
     receipt = task.withdraw()
 
@@ -171,12 +171,12 @@ def test_a_bad_connection_at_the_very_first_try_of_a_deployment_costs_no_questio
 ) -> None:
     """F96: the refused try has let the ledger begin, so that a run that is due after it pays once mended."""
     fresh = task.lose()
-    fresh.run_after_ms = fresh.rig.clock.now_ms() + 1000
+    fresh.run_after_ms = fresh.harness.clock.now_ms() + 1000
     monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", '{"conn_type": "pacifica"}')
     with pytest.raises(ConfigurationError):
         fresh.withdraw()
-    monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", task.rig.sandbox.airflow_connection)
-    fresh.rig.clock.sleep_s(86_400)
+    monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", task.harness.sandbox.airflow_connection)
+    fresh.harness.clock.sleep_s(86_400)
 
     receipt = fresh.withdraw()
 
@@ -198,7 +198,7 @@ def test_a_dead_worker_s_retry_comes_while_the_key_is_known(task: TaskBench, how
     with pytest.raises(Unresolved):
         task.operate()
     heartbeat_s = conf.getint("scheduler", "task_instance_heartbeat_timeout")
-    task.rig.clock.sleep_s(heartbeat_s + delay.total_seconds())
+    task.harness.clock.sleep_s(heartbeat_s + delay.total_seconds())
 
     receipt = task.operate()
 
@@ -223,7 +223,7 @@ def test_an_iteration_of_a_loop_needs_a_reference(task: TaskBench) -> None:
 
 def test_an_iteration_of_a_loop_never_adopts_by_itself(task: TaskBench) -> None:
     """F100, F94: an equal withdrawal of another iteration may stand beside it."""
-    task.rig.fault("reset", when="after_commit")
+    task.harness.fault("reset", when="after_commit")
 
     with pytest.raises(OutcomeUnknown, match="another withdrawal of the same task may be equal"):
         task.other(loop_index=0).operate(ref="round-0")
@@ -252,7 +252,7 @@ def test_a_reference_that_drifts_between_tries_is_a_mismatch(task: TaskBench, fi
 
 def test_a_reference_may_change_once_nothing_of_it_can_have_moved(task: TaskBench) -> None:
     """F101: after a rejection another reference is no second payment."""
-    task.rig.fault("status", status=422)
+    task.harness.fault("status", status=422)
     with pytest.raises(AirflowFailException, match="No money moved"):
         task.operate(ref="daily-1")
 
@@ -265,7 +265,7 @@ def test_a_reference_may_change_once_nothing_of_it_can_have_moved(task: TaskBenc
 def test_a_reference_that_drifts_there_and_back_is_a_mismatch(task: TaskBench, first: str) -> None:
     """F101: that the ledger knows the first reference, of which nothing moved, does not let it pay after the second."""
     headers = {"retry-after": "3600"} if first == "throttled" else {}
-    task.rig.fault("status", status=429 if headers else 422, headers=headers)
+    task.harness.fault("status", status=429 if headers else 422, headers=headers)
     with pytest.raises(Exception, match="No money moved"):
         task.operate(ref="am")
     task.operate(ref="pm")

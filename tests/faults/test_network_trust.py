@@ -11,10 +11,10 @@ import trustme
 
 from pacifica_provider.exceptions import ConfigurationError, Unreachable
 from pacifica_provider.sandbox import Sandbox
-from tests.faults.judge import assert_paid_once, nonces, refused, statuses
+from tests.faults.checks import assert_paid_once, nonces, refused, statuses
 from tests.faults.wiretap import Wiretap, unused_port
+from tests.support.harness import ProtocolHarness
 from tests.support.patience import PATIENCE_S
-from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,16 +25,16 @@ GARBAGE = b"\x17\x03\x03\x00\x20" + b"\xa5" * 32  # a TLS record that was encryp
 
 
 @pytest.mark.parametrize("when", MOMENTS)
-def test_a_huge_answer_is_read_no_further_than_the_bound(rig: Rig, when: str) -> None:
+def test_a_huge_answer_is_read_no_further_than_the_bound(harness: ProtocolHarness, when: str) -> None:
     """F09: an answer of a gigabyte is given up on at the bound, proves nothing, and ends in one debit."""
-    rig.fault("huge", when=when, bytes=1 << 30)
+    harness.fault("huge", when=when, bytes=1 << 30)
     began = time.monotonic()
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=when == "after_commit")
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=when == "after_commit")
 
     assert time.monotonic() - began < PATIENCE_S
-    assert any("too large" in line for line in rig.logs)
+    assert any("too large" in line for line in harness.logs)
 
 
 ALIEN_BODIES = [
@@ -51,83 +51,85 @@ ALIEN_BODIES = [
 
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize("body", ALIEN_BODIES)
-def test_a_200_that_is_no_receipt_is_no_success(rig: Rig, body: str, when: str) -> None:
+def test_a_200_that_is_no_receipt_is_no_success(harness: ProtocolHarness, body: str, when: str) -> None:
     """F09, F13: whatever a 200 says instead of a receipt, it is waited out, and the ledger decides."""
-    rig.fault("status", when=when, status=200, body=body)
+    harness.fault("status", when=when, status=200, body=body)
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=when == "after_commit")
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=when == "after_commit")
 
 
 @pytest.mark.parametrize("when", MOMENTS)
-def test_a_captive_portal_is_no_success(rig: Rig, when: str) -> None:
+def test_a_captive_portal_is_no_success(harness: ProtocolHarness, when: str) -> None:
     """F13: a 200 with HTML from a portal or a CDN is unknown, before the commit and after it."""
-    rig.fault("html", when=when)
+    harness.fault("html", when=when)
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=when == "after_commit")
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=when == "after_commit")
 
 
-def test_a_portal_at_the_look_sends_nothing(rig: Rig) -> None:
+def test_a_portal_at_the_look_sends_nothing(harness: ProtocolHarness) -> None:
     """F13: HTML in place of the pending list stops the try before the POST."""
-    rig.fault("html", route="pending", count=3)
+    harness.fault("html", route="pending", count=3)
 
-    error = refused(rig, Unreachable)
+    error = refused(harness, Unreachable)
 
     assert "web page" in str(error)
-    assert rig.posts() == []
+    assert harness.posts() == []
 
 
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize(
     "echo", [{"amount": "2"}, {"amount": "1.00000001"}, {"symbol": "BTC"}, {"fee_amount": "1.1"}, {"batch_nonce": -1}]
 )
-def test_a_receipt_of_another_order_is_not_trusted(rig: Rig, echo: dict[str, object], when: str) -> None:
+def test_a_receipt_of_another_order_is_not_trusted(
+    harness: ProtocolHarness, echo: dict[str, object], when: str
+) -> None:
     """F14: a 200 that echoes another order, or an impossible fee, is maybe sent, and its nonce is not used."""
-    rig.fault("echo", when=when, **echo)  # type: ignore[arg-type]  # the keys are literal above
+    harness.fault("echo", when=when, **echo)  # type: ignore[arg-type]  # the keys are literal above
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=when == "after_commit")
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=when == "after_commit")
 
 
 @pytest.mark.parametrize("amount", ["1", "1.0", "1.000000000000000000", "01"])
-def test_an_echo_that_writes_the_amount_otherwise_is_the_same_order(rig: Rig, amount: str) -> None:
+def test_an_echo_that_writes_the_amount_otherwise_is_the_same_order(harness: ProtocolHarness, amount: str) -> None:
     """F14: amounts are compared as decimals, so `1` equals `1.00000000`."""
-    rig.fault("echo", when="after_commit", amount=amount)
+    harness.fault("echo", when="after_commit", amount=amount)
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=False)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=False)
 
-    assert statuses(rig) == [200]
+    assert statuses(harness) == [200]
 
 
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirected_post_is_not_followed(rig: Rig, status: int, when: str) -> None:
+def test_a_redirected_post_is_not_followed(harness: ProtocolHarness, status: int, when: str) -> None:
     """F11, I6: the signed body goes to no second host; the redirect is unknown, and the ledger decides."""
     with Sandbox(seed=7) as elsewhere:  # the same account: it would accept what it is sent
         target = f"{elsewhere.base_url}/account/spot_asset/withdraw"
-        rig.fault("redirect", when=when, status=status, location=target)
-        receipt = rig.try_once()
-        assert_paid_once(rig, receipt, adopted=when == "after_commit")
+        harness.fault("redirect", when=when, status=status, location=target)
+        receipt = harness.try_once()
+        assert_paid_once(harness, receipt, adopted=when == "after_commit")
         seen = elsewhere.control("GET", "/ledger")
 
     assert seen == {"debits": [], "posts": [], "requests": {}}
 
 
-def test_a_redirected_look_is_not_followed(rig: Rig) -> None:
+def test_a_redirected_look_is_not_followed(harness: ProtocolHarness) -> None:
     """F11: a redirect of the pending list sends nothing and reads nothing elsewhere."""
     with Sandbox(seed=7) as elsewhere:
-        rig.fault("redirect", route="pending", count=3, location=f"{elsewhere.base_url}/account")
-        error = refused(rig, Unreachable)
+        harness.fault("redirect", route="pending", count=3, location=f"{elsewhere.base_url}/account")
+        error = refused(harness, Unreachable)
         seen = elsewhere.control("GET", "/ledger")
 
     assert "HTTP 307" in str(error)
-    assert (seen["requests"], rig.posts()) == ({}, [])
+    assert (seen["requests"], harness.posts()) == ({}, [])
 
 
 def test_proxies_and_netrc_of_the_environment_are_ignored(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    harness: ProtocolHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """F12: neither proxy variables nor a .netrc have a say in where a request goes or what it carries."""
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login eve password hunter2\n")
@@ -138,10 +140,10 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
         monkeypatch.setenv(name, f"http://127.0.0.1:{unused_port()}")
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("NO_PROXY", "")
-    with Wiretap(rig.sandbox.base_url) as tap:
-        rig.base_url = tap.base_url
-        receipt = rig.try_once()
-        assert_paid_once(rig, receipt, adopted=False)
+    with Wiretap(harness.sandbox.base_url) as tap:
+        harness.base_url = tap.base_url
+        receipt = harness.try_once()
+        assert_paid_once(harness, receipt, adopted=False)
         heads = [bytes(sent).partition(b"\r\n\r\n")[0].lower() for sent in tap.connections]
 
     assert [b"authorization" in head for head in heads] == [False] * len(heads)
@@ -155,11 +157,11 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def tls(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+def tls(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., ProtocolHarness]]:
     """Yield a maker of rigs whose sandbox speaks TLS with a certificate of one's choice."""
     running: list[Sandbox] = []
 
-    def make(*, issuer: trustme.CA = authority, host: str = "localhost", expired: bool = False) -> Rig:
+    def make(*, issuer: trustme.CA = authority, host: str = "localhost", expired: bool = False) -> ProtocolHarness:
         past = dt.datetime(2020, 1, 2, tzinfo=dt.timezone.utc)
         dates: dict[str, Any] = {"not_before": past, "not_after": past + dt.timedelta(days=1)} if expired else {}
         leaf = issuer.issue_cert(host, **dates)
@@ -170,21 +172,21 @@ def tls(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         sandbox = Sandbox(seed=7, ssl_certfile=where / "cert.pem", ssl_keyfile=where / "key.pem").start()
         running.append(sandbox)
-        return Rig(sandbox, ca_file=str(tmp_path / "ca.pem"))
+        return ProtocolHarness(sandbox, ca_file=str(tmp_path / "ca.pem"))
 
     yield make
     for sandbox in running:
         sandbox.stop()
 
 
-def test_a_valid_certificate_is_trusted(tls: Callable[..., Rig]) -> None:
+def test_a_valid_certificate_is_trusted(tls: Callable[..., ProtocolHarness]) -> None:
     """F10: over TLS with a certificate of a trusted authority the withdrawal is made."""
-    rig = tls()
+    harness = tls()
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=False)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=False)
 
-    assert rig.base_url.startswith("https://")
+    assert harness.base_url.startswith("https://")
 
 
 @pytest.mark.parametrize(
@@ -192,46 +194,48 @@ def test_a_valid_certificate_is_trusted(tls: Callable[..., Rig]) -> None:
     [{"issuer": trustme.CA()}, {"host": "exchange.invalid"}, {"expired": True}],
     ids=["unknown-authority", "wrong-host", "expired"],
 )
-def test_a_bad_certificate_at_the_look_sends_nothing(tls: Callable[..., Rig], certificate: dict[str, object]) -> None:
+def test_a_bad_certificate_at_the_look_sends_nothing(
+    tls: Callable[..., ProtocolHarness], certificate: dict[str, object]
+) -> None:
     """F10: a certificate that does not verify is a ConfigurationError at the look; verification is never dropped."""
-    rig = tls(**certificate)
+    harness = tls(**certificate)
 
-    error = refused(rig, ConfigurationError, "certificate is not valid")
+    error = refused(harness, ConfigurationError, "certificate is not valid")
 
     assert "cannot be reached safely" in str(error)
-    assert (rig.posts(), rig.ledger()["requests"]) == ([], {})
+    assert (harness.posts(), harness.ledger()["requests"]) == ([], {})
 
 
-def test_a_bad_certificate_at_the_post_proves_nothing(tls: Callable[..., Rig]) -> None:
+def test_a_bad_certificate_at_the_post_proves_nothing(tls: Callable[..., ProtocolHarness]) -> None:
     """F10: the class of the POST's failure is no proof that nothing was sent, so it is waited out like any other."""
-    rig, stranger = tls(), tls(issuer=trustme.CA())
-    with Wiretap(rig.base_url) as tap, Wiretap(stranger.base_url) as other:
-        rig.base_url = tap.base_url
+    harness, stranger = tls(), tls(issuer=trustme.CA())
+    with Wiretap(harness.base_url) as tap, Wiretap(stranger.base_url) as other:
+        harness.base_url = tap.base_url
         tap.route = lambda number: other.upstream if number == 2 else tap.upstream
-        receipt = rig.try_once()
-        assert_paid_once(rig, receipt, adopted=False)
+        receipt = harness.try_once()
+        assert_paid_once(harness, receipt, adopted=False)
 
-    assert any("certificate is not valid" in line for line in rig.logs)
-    assert [attempt["outcome"] for attempt in rig.store.record()["attempts"]] == ["unanswered", "answered"]
+    assert any("certificate is not valid" in line for line in harness.logs)
+    assert [attempt["outcome"] for attempt in harness.store.record()["attempts"]] == ["unanswered", "answered"]
     assert stranger.ledger()["debits"] == []
 
 
-def test_a_bad_record_after_the_body_was_delivered_is_adopted(tls: Callable[..., Rig]) -> None:
+def test_a_bad_record_after_the_body_was_delivered_is_adopted(tls: Callable[..., ProtocolHarness]) -> None:
     """F10: a damaged TLS record after the commit looks like a failed handshake, and still pays once."""
-    rig = tls()
-    with Wiretap(rig.base_url) as tap:
-        rig.base_url = tap.base_url
+    harness = tls()
+    with Wiretap(harness.base_url) as tap:
+        harness.base_url = tap.base_url
         damaged: list[int] = []
 
         def alter(data: bytes) -> bytes:
-            if damaged or not nonces(rig):
+            if damaged or not nonces(harness):
                 return data
             damaged.append(len(data))
             return GARBAGE
 
         tap.alter = alter
-        receipt = rig.try_once()
-        assert_paid_once(rig, receipt, adopted=True)
+        receipt = harness.try_once()
+        assert_paid_once(harness, receipt, adopted=True)
 
     assert len(damaged) == 1
-    assert any("TLS failed" in line for line in rig.logs)
+    assert any("TLS failed" in line for line in harness.logs)

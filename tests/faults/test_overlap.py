@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.faults.judge import assert_paid_once, nonces, statuses
+from tests.faults.checks import assert_paid_once, nonces, statuses
 from tests.faults.processes import Task, go, reached, result
 
 
@@ -18,11 +18,11 @@ def test_a_try_that_was_overtaken_before_its_request_never_sends_it(processes: T
     newer = processes.start({})
     paid = result(newer)
     said = result(go(older))
-    rig = processes.rig()
+    harness = processes.harness()
 
-    assert_paid_once(rig, rig.try_once(), adopted=False)
+    assert_paid_once(harness, harness.try_once(), adopted=False)
 
-    assert (stood, nonces(rig), statuses(rig)) == (point, [paid["batch_nonce"]], [200])
+    assert (stood, nonces(harness), statuses(harness)) == (point, [paid["batch_nonce"]], [200])
     assert (said["error"], "MAY have moved money" in said["text"]) == ("Unresolved", True)
     assert "no money moved" not in said["text"].lower()
 
@@ -33,13 +33,13 @@ def test_a_try_that_was_overtaken_before_it_read_the_record_returns_the_newer_on
     reached(older)
     paid = result(processes.start({}))
     said = result(go(older))
-    rig = processes.rig()
+    harness = processes.harness()
 
-    assert_paid_once(rig, rig.try_once(), adopted=False)
+    assert_paid_once(harness, harness.try_once(), adopted=False)
 
     names = ("batch_nonce", "submitted_at_ms", "adopted")
     assert [said[name] for name in names] == [paid[name] for name in names]
-    assert statuses(rig) == [200]
+    assert statuses(harness) == [200]
 
 
 def test_a_try_frozen_between_its_record_and_its_request_sends_nothing_when_thawed(processes: Task) -> None:
@@ -50,11 +50,11 @@ def test_a_try_frozen_between_its_record_and_its_request_sends_nothing_when_thaw
     paid = result(newer)
     older.send_signal(signal.SIGCONT)
     said = result(older)
-    rig = processes.rig()
+    harness = processes.harness()
 
-    assert_paid_once(rig, rig.try_once(), adopted=False)
+    assert_paid_once(harness, harness.try_once(), adopted=False)
 
-    assert (nonces(rig), statuses(rig)) == ([paid["batch_nonce"]], [200])
+    assert (nonces(harness), statuses(harness)) == ([paid["batch_nonce"]], [200])
     assert said["error"] in {"Unreachable", "Unresolved"}
 
 
@@ -65,12 +65,12 @@ def test_a_try_that_had_just_been_answered_and_the_one_that_replaces_it_name_one
     newer = processes.start({})
     adopted = result(newer)
     first = result(go(older))
-    rig = processes.rig()
+    harness = processes.harness()
 
-    receipt = rig.try_once()
+    receipt = harness.try_once()
 
-    assert nonces(rig) == [first["batch_nonce"]] == [adopted["batch_nonce"]] == [receipt.batch_nonce]
-    assert (first["adopted"], adopted["adopted"], statuses(rig)) == (False, True, [200, 409])
+    assert nonces(harness) == [first["batch_nonce"]] == [adopted["batch_nonce"]] == [receipt.batch_nonce]
+    assert (first["adopted"], adopted["adopted"], statuses(harness)) == (False, True, [200, 409])
 
 
 def test_a_replaced_try_cannot_unsay_what_the_newer_one_wrote(processes: Task) -> None:

@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.timeout import TimeoutPosix
 
 from pacifica_provider.exceptions import OutcomeUnknown
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
-from tests.faults.judge import assert_paid_once, nonces, refused, statuses
+from tests.faults.checks import assert_paid_once, nonces, refused, statuses
 from tests.faults.processes import Task, killed_by, reached, result
 from tests.support.patience import until
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pacifica_provider.sandbox import Sandbox
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 
 # Where the process dies, whether money had moved by then, and whether the next try finds a row to adopt.
@@ -40,17 +40,19 @@ def test_a_task_killed_at_any_point_is_paid_once_by_its_retry(
     """F34 to F38, F46: SIGKILL at a failpoint, then a retry: one debit, and after the receipt no request at all."""
     child = processes.start({point: "kill"})
     ended = (reached(child), killed_by(child))
-    rig = processes.rig()
-    before = (len(rig.debits()), len(rig.posts()))
+    harness = processes.harness()
+    before = (len(harness.debits()), len(harness.posts()))
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt)
 
     assert ended == (point, "SIGKILL")
     assert before == (moved, moved)
     # Killed before anything was written, the record may be lost, but there is no row and no 409 to stop at.
     assert receipt.adopted is (adopted and point != "after_receipt")
-    assert len(rig.posts()) == (1 if point in {"before_record", "after_attempt", "before_post", "after_receipt"} else 2)
+    assert len(harness.posts()) == (
+        1 if point in {"before_record", "after_attempt", "before_post", "after_receipt"} else 2
+    )
 
 
 @pytest.mark.parametrize("point", ["before_post", "after_post"])
@@ -59,15 +61,15 @@ def test_a_task_killed_over_a_request_and_retried_late_asks_a_person(processes: 
     child = processes.start({point: "kill"})
     reached(child)
     killed_by(child)
-    rig = processes.rig()
-    rig.clock.sleep_s(10 * 60)
+    harness = processes.harness()
+    harness.clock.sleep_s(10 * 60)
     processes.sandbox.control("POST", "/forget_keys")
-    posts = len(rig.posts())
+    posts = len(harness.posts())
 
-    error = refused(rig, OutcomeUnknown)
+    error = refused(harness, OutcomeUnknown)
 
-    assert list(error.batch_nonces) == nonces(rig) == ([42] if point == "after_post" else [])
-    assert len(rig.posts()) == posts
+    assert list(error.batch_nonces) == nonces(harness) == ([42] if point == "after_post" else [])
+    assert len(harness.posts()) == posts
 
 
 @pytest.mark.parametrize("sent_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -80,13 +82,13 @@ def test_a_task_killed_while_it_waits_for_the_answer_is_adopted(processes: Task,
     until(lambda: bool(processes.sandbox.control("GET", "/ledger")["debits"]))
     child.send_signal(sent_signal)
     ended = killed_by(child)
-    rig = processes.rig()
+    harness = processes.harness()
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)
 
     assert ended == sent_signal.name
-    assert statuses(rig)[-1] == 409
+    assert statuses(harness)[-1] == 409
 
 
 def test_two_kills_in_a_row_still_pay_once(processes: Task) -> None:
@@ -95,12 +97,12 @@ def test_two_kills_in_a_row_still_pay_once(processes: Task) -> None:
     killed_by(first)
     second = processes.start({"before_post": "kill"})
     killed_by(second)
-    rig = processes.rig()
+    harness = processes.harness()
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)
 
-    assert statuses(rig) == [200, 409]
+    assert statuses(harness) == [200, 409]
 
 
 def test_a_killed_mapped_task_stops_with_its_row_in_view(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -108,38 +110,38 @@ def test_a_killed_mapped_task_stops_with_its_row_in_view(sandbox: Sandbox, tmp_p
     task = Task(sandbox, tmp_path, fields={"adoption": "never", "instance": "0/None", "withdrawal_ref": "invoice-7"})
     try:
         killed_by(task.start({"after_post": "kill"}))
-        rig = task.rig()
-        error = refused(rig, OutcomeUnknown)
+        harness = task.harness()
+        error = refused(harness, OutcomeUnknown)
     finally:
         task.end()
 
-    assert list(error.batch_nonces) == nonces(rig) == [42]
+    assert list(error.batch_nonces) == nonces(harness) == [42]
 
 
-def test_killing_the_task_undoes_and_sends_nothing(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+def test_killing_the_task_undoes_and_sends_nothing(harness: ProtocolHarness, capfd: pytest.CaptureFixture[str]) -> None:
     """F39: on_kill only says that a withdrawal cannot be recalled; a withdrawal stands, and nothing else is sent."""
-    receipt = rig.try_once()
+    receipt = harness.try_once()
     operator = WithdrawSpotAssetOperator(task_id="withdraw", symbol="SOL", amount="1")
-    before = rig.ledger()
+    before = harness.ledger()
 
     operator.on_kill()
 
-    assert rig.ledger() == before
+    assert harness.ledger() == before
     assert "hook" not in operator.__dict__  # it did not so much as look at the connection
-    assert_paid_once(rig, receipt, adopted=False)
+    assert_paid_once(harness, receipt, adopted=False)
 
 
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])
-def test_an_execution_timeout_is_not_swallowed(rig: Rig, when: str) -> None:
+def test_an_execution_timeout_is_not_swallowed(harness: ProtocolHarness, when: str) -> None:
     """F40: Airflow's own time limit strikes in mid-request, passes through as it is, and the next try settles it."""
-    rig.fault("hang", when=when, seconds=2)
+    harness.fault("hang", when=when, seconds=2)
 
     with pytest.raises(AirflowTaskTimeout), TimeoutPosix(0.4):
-        rig.try_once()
-    attempts = rig.store.record()["attempts"]
-    until(lambda: not _in_progress(rig))
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+        harness.try_once()
+    attempts = harness.store.record()["attempts"]
+    until(lambda: not _in_progress(harness))
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)
 
     assert [attempt["outcome"] for attempt in attempts] == ["unanswered"]
 
@@ -148,13 +150,13 @@ def test_a_worker_prints_what_its_try_came_to(processes: Task) -> None:
     """The bench of this file: left alone, a try in a process of its own pays and says so."""
     child = processes.start({})
     said = result(child)
-    rig = processes.rig()
+    harness = processes.harness()
 
-    receipt = rig.try_once()
+    receipt = harness.try_once()
 
     assert (said["batch_nonce"], said["adopted"]) == (receipt.batch_nonce, False)
-    assert (len(rig.posts()), isinstance(child, subprocess.Popen)) == (1, True)
+    assert (len(harness.posts()), isinstance(child, subprocess.Popen)) == (1, True)
 
 
-def _in_progress(rig: Rig) -> bool:
-    return any(post["outcome"] == "in_progress" for post in rig.posts())
+def _in_progress(harness: ProtocolHarness) -> bool:
+    return any(post["outcome"] == "in_progress" for post in harness.posts())

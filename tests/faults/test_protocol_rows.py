@@ -17,7 +17,7 @@ from pacifica_provider.exceptions import (
 from pacifica_provider.hooks.ledgers import VariableLedger
 from pacifica_provider.withdrawals.ledger import restored
 from tests.faults.airflow_bench import TaskBench
-from tests.faults.judge import assert_paid_once, assert_unknown, nonces, refused, statuses
+from tests.faults.checks import assert_paid_once, assert_unknown, nonces, refused, statuses
 from tests.faults.processes import Task, go, reached, result
 from tests.faults.wiretap import Wiretap
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pacifica_provider.api.client import PacificaClient
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 TEN_MINUTES_S = 600
 
@@ -57,25 +57,27 @@ class Supervisor:
 @pytest.mark.parametrize("weather", ["server error", "a bad variable", "all not found", "a blip", "lost writes"])
 @pytest.mark.parametrize("paid", [True, False])
 def test_a_variable_that_airflow_does_not_answer_for_is_not_taken_as_missing(
-    rig: Rig, weather: str, paid: bool
+    harness: ProtocolHarness, weather: str, paid: bool
 ) -> None:
     """F84, F44: on 3.1 an API error reads as "not there" and a failed write as done; nothing is sent on either."""
     supervisor = Supervisor()
-    rig.store = VariableLedger(supervisor.send)  # type: ignore[assignment]  # a ledger like any other
-    rig.sibling(run_id="manual__before", amount="3", store=rig.store).try_once()
-    first = rig.try_once() if paid else None
-    rig.sandbox.control("POST", "/forget_keys")
-    posts = len(rig.posts())
+    harness.store = VariableLedger(supervisor.send)  # type: ignore[assignment]  # a ledger like any other
+    harness.sibling(run_id="manual__before", amount="3", store=harness.store).try_once()
+    first = harness.try_once() if paid else None
+    harness.sandbox.control("POST", "/forget_keys")
+    posts = len(harness.posts())
     supervisor.weather, supervisor.gets = weather, 0
     if paid and weather == "lost writes":  # what was written before is read, and that is all it needs
-        assert rig.try_once() == first
+        assert harness.try_once() == first
     else:
-        refused(rig, Unresolved, "the request was not sent" if weather == "lost writes" else "this try sent nothing")
-    stormy_posts = len(rig.posts())
+        refused(
+            harness, Unresolved, "the request was not sent" if weather == "lost writes" else "this try sent nothing"
+        )
+    stormy_posts = len(harness.posts())
     supervisor.weather = "fair"
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=False)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=False)
 
     assert stormy_posts == posts
 
@@ -83,68 +85,68 @@ def test_a_variable_that_airflow_does_not_answer_for_is_not_taken_as_missing(
 @pytest.mark.parametrize("lost", ["the ledger", "the ledger, said so, the task's tries too"])
 @pytest.mark.parametrize("hidden_by", ["the gap between the lists", "lag"])
 def test_a_lost_record_whose_row_is_hidden_is_never_posted_once_the_key_may_be_forgotten(
-    rig: Rig, hidden_by: str, lost: str
+    harness: ProtocolHarness, hidden_by: str, lost: str
 ) -> None:
     """F87: one look that shows nothing proves nothing, so a run older than the key trust asks a person."""
     if hidden_by == "lag":
-        rig.options(list_lag_s=86_400)
-    rig.try_once()
-    rig.store.lose()
-    rig.clock.sleep_s(TEN_MINUTES_S)
-    rig.sandbox.control("POST", "/forget_keys")
+        harness.options(list_lag_s=86_400)
+    harness.try_once()
+    harness.store.lose()
+    harness.clock.sleep_s(TEN_MINUTES_S)
+    harness.sandbox.control("POST", "/forget_keys")
     if lost != "the ledger":  # a database from a backup has the task not yet run
-        restored(rig.store, rig.clock.now_ms())
-        rig.try_number = 0
+        restored(harness.store, harness.clock.now_ms())
+        harness.try_number = 0
     if hidden_by != "lag":
-        rig.options(settle_gap_s=86_400)
-        rig.sandbox.control("POST", "/settle")
+        harness.options(settle_gap_s=86_400)
+        harness.sandbox.control("POST", "/settle")
 
-    assert_unknown(rig, rows=[], because="may have forgotten its idempotency key", debits=1)
+    assert_unknown(harness, rows=[], because="may have forgotten its idempotency key", debits=1)
 
 
 @pytest.mark.parametrize("window_ms", [30_001, 200_000])
 def test_a_window_that_outlives_what_the_key_is_trusted_for_is_refused(
-    rig: Rig, connect: Callable[..., None], window_ms: int
+    harness: ProtocolHarness, connect: Callable[..., None], window_ms: int
 ) -> None:
     """F89: a signature lives at most 30 s."""
     connect(extra={"expiry_window_ms": window_ms})
 
     with pytest.raises(ConfigurationError, match="expiry_window_ms"):
-        TaskBench(rig).withdraw()
+        TaskBench(harness).withdraw()
 
-    assert rig.ledger()["posts"] == []
+    assert harness.ledger()["posts"] == []
 
 
 @pytest.mark.parametrize(("window_s", "age_s"), [(10, 525), (10, 531), (30, 505), (30, 511)])
-def test_no_request_is_live_when_the_key_may_be_forgotten(rig: Rig, window_s: int, age_s: int) -> None:
+def test_no_request_is_live_when_the_key_may_be_forgotten(harness: ProtocolHarness, window_s: int, age_s: int) -> None:
     """F89: a request that could still be accepted after the key trust is not sent: a person is asked before."""
-    rig.window_ms = window_s * 1000
-    rig.fault("reset")
-    rig.fault("status", route="pending", status=503, skip=1, count=3)
-    refused(rig, Unresolved)
-    signed_ms = rig.store.record()["attempts"][0]["signed_ms"]
-    rig.clock.sleep_s(age_s - (rig.clock.now_ms() - signed_ms) / 1000)
+    harness.window_ms = window_s * 1000
+    harness.fault("reset")
+    harness.fault("status", route="pending", status=503, skip=1, count=3)
+    refused(harness, Unresolved)
+    signed_ms = harness.store.record()["attempts"][0]["signed_ms"]
+    harness.clock.sleep_s(age_s - (harness.clock.now_ms() - signed_ms) / 1000)
 
     if age_s + window_s < 540:
-        rig.try_once()
+        harness.try_once()
     else:
-        refused(rig, OutcomeUnknown)
+        refused(harness, OutcomeUnknown)
 
-    assert all(post["timestamp"] + window_s * 1000 < signed_ms + 540_000 for post in rig.posts())
-    assert len(rig.posts()) == 1 + (age_s + window_s < 540)
+    assert all(post["timestamp"] + window_s * 1000 < signed_ms + 540_000 for post in harness.posts())
+    assert len(harness.posts()) == 1 + (age_s + window_s < 540)
 
 
 @pytest.fixture
-def twice(rig: Rig) -> Iterator[Rig]:
-    """Yield a rig whose requests are delivered twice on the way; it asks for more than half of the balance."""
-    with Wiretap(rig.sandbox.base_url) as tap:
+def twice(harness: ProtocolHarness) -> Iterator[ProtocolHarness]:
+    """Yield a harness whose requests are delivered twice on the way; it asks for more than half of the balance."""
+    with Wiretap(harness.sandbox.base_url) as tap:
         tap.repeat_posts = True
-        rig.options(balance_before_key=True)
-        rig.base_url, rig.amount = tap.base_url, "600000"
-        yield rig
+        harness.options(balance_before_key=True)
+        harness.base_url, harness.amount = tap.base_url, "600000"
+        yield harness
 
 
-def test_a_request_delivered_twice_is_not_called_refused(twice: Rig) -> None:
+def test_a_request_delivered_twice_is_not_called_refused(twice: ProtocolHarness) -> None:
     """F90: accepted, then refused for its balance, with lists that lag two seconds: unknown, its row in view."""
     twice.options(list_lag_s=2)
 
@@ -152,7 +154,7 @@ def test_a_request_delivered_twice_is_not_called_refused(twice: Rig) -> None:
 
 
 @pytest.mark.parametrize("amount", ["600000", "300000"])
-def test_a_refusal_is_remembered_when_the_order_is_made_anew(twice: Rig, amount: str) -> None:
+def test_a_refusal_is_remembered_when_the_order_is_made_anew(twice: ProtocolHarness, amount: str) -> None:
     """F90: with lists that lag beyond the bound it reads as refused; ordered anew, it meets the row and pays nobody."""
     twice.options(list_lag_s=120)
     refused(twice, WithdrawalRejected)
@@ -165,27 +167,27 @@ def test_a_refusal_is_remembered_when_the_order_is_made_anew(twice: Rig, amount:
     assert (nonces(twice), statuses(twice)) == ([42], [200, 422])
 
 
-def test_a_refusal_does_not_stand_against_ordering_anew(rig: Rig) -> None:
+def test_a_refusal_does_not_stand_against_ordering_anew(harness: ProtocolHarness) -> None:
     """F90: another withdrawal of the account, in the refused one's window but of another amount, hinders nobody."""
-    rig.fault("status", status=422)
+    harness.fault("status", status=422)
 
     def wait(seconds: float) -> None:
-        rig.foreign("3")
-        rig.clock.sleep_s(seconds)
+        harness.foreign("3")
+        harness.clock.sleep_s(seconds)
 
     with pytest.raises(WithdrawalRejected):
-        rig.try_once(wait)
-    rig.clear()
+        harness.try_once(wait)
+    harness.clear()
 
-    assert_paid_once(rig, rig.try_once(), adopted=False)
+    assert_paid_once(harness, harness.try_once(), adopted=False)
 
 
 @pytest.mark.parametrize("amounts", [("1", "1"), ("1", "2")])
 def test_a_loop_of_two_references_goes_on_where_it_broke(task: TaskBench, amounts: tuple[str, str]) -> None:
     """F91: the first is recalled, the second, whose answer was lost, is decided by a person, and the loop ends."""
     orders = dict(zip("ab", amounts, strict=True))
-    task.rig.fault("reset", when="after_commit", skip=1)
-    task.rig.fault("status", route="pending", status=503, skip=2, count=3)
+    task.harness.fault("reset", when="after_commit", skip=1)
+    task.harness.fault("status", route="pending", status=503, skip=2, count=3)
 
     def loop() -> list[Any]:
         context = task.context()
@@ -196,7 +198,7 @@ def test_a_loop_of_two_references_goes_on_where_it_broke(task: TaskBench, amount
     with pytest.raises(OutcomeUnknown) as caught:
         loop()
     second = max(caught.value.batch_nonces)
-    task.decide("adopt", "b", **task.rig.named(second))
+    task.decide("adopt", "b", **task.harness.named(second))
     task.clear()
 
     receipts = loop()
@@ -217,50 +219,50 @@ def test_a_replaced_try_whose_write_is_refused_claims_nothing(processes: Task, n
     else:
         processes.replace()
     said = result(go(older))
-    rig = processes.rig()
+    harness = processes.harness()
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=False)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=False)
 
     assert (said["error"], "MAY have moved money" in said["text"]) == ("Unresolved", True)
     assert "no money moved" not in said["text"].lower()
 
 
 @pytest.mark.parametrize("fenced", [True, False])
-def test_a_guard_of_a_replaced_try_claims_nothing(rig: Rig, fenced: bool) -> None:
+def test_a_guard_of_a_replaced_try_claims_nothing(harness: ProtocolHarness, fenced: bool) -> None:
     """F92: nor does a try say that nothing moved, because a limit stops it, once another has written the record."""
-    rig.fault("status", status=422)
-    refused(rig, WithdrawalRejected)
-    rig.store.fenced = fenced
-    newer = rig.sibling(store=rig.store, try_number=1)
+    harness.fault("status", status=422)
+    refused(harness, WithdrawalRejected)
+    harness.store.fenced = fenced
+    newer = harness.sibling(store=harness.store, try_number=1)
 
     def refuse() -> PacificaClient:
         newer.try_once()
         raise ConfigurationError("The connection's limit is 0.5 SOL. Nothing was sent by this try.")
 
-    rig.unlock = refuse  # type: ignore[method-assign]  # the guard of this one try
+    harness.unlock = refuse  # type: ignore[method-assign]  # the guard of this one try
 
     with pytest.raises(Unresolved, match="Another try of this task may have taken over") as caught:
-        rig.try_once()
+        harness.try_once()
 
     assert "no money moved" not in str(caught.value).lower()
-    assert len(rig.debits()) == 1
+    assert len(harness.debits()) == 1
 
 
-def test_a_worker_s_clock_six_seconds_ahead_hides_no_row(rig: Rig) -> None:
+def test_a_worker_s_clock_six_seconds_ahead_hides_no_row(harness: ProtocolHarness) -> None:
     """F93: what the look lets pass, 5.4 s ahead here, is within the tolerance by which the row is found."""
-    second_s = rig.clock.now_ms() % 1000 / 1000
-    rig.clock.sleep_s(1.05 - second_s)  # Date has a resolution of a second, so right after one the look sees least
-    rig.clock.skew_ms = 5_400
-    rig.fault("reset", when="after_commit")
+    second_s = harness.clock.now_ms() % 1000 / 1000
+    harness.clock.sleep_s(1.05 - second_s)  # Date has a resolution of a second, so right after one the look sees least
+    harness.clock.skew_ms = 5_400
+    harness.fault("reset", when="after_commit")
 
     def wait(seconds: float) -> None:
-        rig.clock.skew_ms = 0
-        rig.clock.sleep_s(seconds)
+        harness.clock.skew_ms = 0
+        harness.clock.sleep_s(seconds)
 
-    receipt = rig.try_once(wait)
-    assert_paid_once(rig, receipt, adopted=True)
-    (row,) = rig.ledger()["debits"]
+    receipt = harness.try_once(wait)
+    assert_paid_once(harness, receipt, adopted=True)
+    (row,) = harness.ledger()["debits"]
 
     assert receipt.submitted_at_ms - row["created_at"] > 5_000
 
@@ -272,59 +274,63 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize("change", HIDDEN)
-def test_a_row_whose_fee_is_not_known_is_shown_and_can_be_adopted(rig: Rig, change: dict[str, str]) -> None:
+def test_a_row_whose_fee_is_not_known_is_shown_and_can_be_adopted(
+    harness: ProtocolHarness, change: dict[str, str]
+) -> None:
     """F93: history shows net, by a fee that cannot be read any more: the true row is in the error, marked possible."""
-    rig.fault("reset", when="after_commit")
+    harness.fault("reset", when="after_commit")
 
     def wait(seconds: float) -> None:
-        rig.sandbox.control("POST", "/settle")
-        rig.sandbox.control("POST", "/assets", {"symbol": "SOL", **change})
-        rig.clock.sleep_s(seconds)
+        harness.sandbox.control("POST", "/settle")
+        harness.sandbox.control("POST", "/assets", {"symbol": "SOL", **change})
+        harness.clock.sleep_s(seconds)
 
     with pytest.raises(OutcomeUnknown) as caught:
-        rig.try_once(wait)
-    rig.decide("adopt", batch_nonce=caught.value.batch_nonces[0])
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+        harness.try_once(wait)
+    harness.decide("adopt", batch_nonce=caught.value.batch_nonces[0])
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)
 
-    assert list(caught.value.batch_nonces) == nonces(rig)
+    assert list(caught.value.batch_nonces) == nonces(harness)
     assert "amount fits with another fee, or rounded; made while a request of this run was valid" in str(caught.value)
 
 
 @pytest.mark.parametrize("change", HIDDEN)
-def test_a_repost_that_does_not_name_a_possible_row_is_dropped(rig: Rig, change: dict[str, str]) -> None:
+def test_a_repost_that_does_not_name_a_possible_row_is_dropped(
+    harness: ProtocolHarness, change: dict[str, str]
+) -> None:
     """F93, F98: a person who was not shown the row, or overlooked it, does not have it paid twice."""
-    rig.fault("reset", when="after_commit")
-    rig.fault("status", route="pending", status=503, skip=1, count=3)
-    refused(rig, Unresolved)
-    rig.sandbox.control("POST", "/settle")
-    rig.sandbox.control("POST", "/assets", {"symbol": "SOL", **change})
-    rig.clock.sleep_s(TEN_MINUTES_S)
-    rig.sandbox.control("POST", "/forget_keys")
-    first = refused(rig, OutcomeUnknown)
-    rig.decide("repost")
+    harness.fault("reset", when="after_commit")
+    harness.fault("status", route="pending", status=503, skip=1, count=3)
+    refused(harness, Unresolved)
+    harness.sandbox.control("POST", "/settle")
+    harness.sandbox.control("POST", "/assets", {"symbol": "SOL", **change})
+    harness.clock.sleep_s(TEN_MINUTES_S)
+    harness.sandbox.control("POST", "/forget_keys")
+    first = refused(harness, OutcomeUnknown)
+    harness.decide("repost")
 
-    again = refused(rig, OutcomeUnknown)
+    again = refused(harness, OutcomeUnknown)
 
     assert first.batch_nonces == again.batch_nonces == (42,)
-    assert any("batch_nonce [42] is listed, which it does not name" in line for line in rig.logs)
-    assert (len(rig.debits()), len(rig.posts())) == (1, 1)
+    assert any("batch_nonce [42] is listed, which it does not name" in line for line in harness.logs)
+    assert (len(harness.debits()), len(harness.posts())) == (1, 1)
 
 
-def test_a_429_before_a_refusal_leaves_it_a_refusal(rig: Rig) -> None:
+def test_a_429_before_a_refusal_leaves_it_a_refusal(harness: ProtocolHarness) -> None:
     """F95, F24: a throttled request was not processed, so the refused one is the only one, and nothing moved."""
-    rig.fault("status", status=429, headers={"retry-after": "1"})
-    rig.fault("status", status=422)
+    harness.fault("status", status=429, headers={"retry-after": "1"})
+    harness.fault("status", status=422)
 
-    refused(rig, WithdrawalRejected)
+    refused(harness, WithdrawalRejected)
 
-    assert (statuses(rig), rig.debits()) == ([429, 422], [])
+    assert (statuses(harness), harness.debits()) == ([429, 422], [])
 
 
-def _left_by_a_lost_request(rig: Rig, when: str = "before_commit") -> None:
-    rig.fault("reset", when=when)
-    rig.fault("status", route="pending", status=503, skip=1, count=3)
-    refused(rig, Unresolved)
+def _left_by_a_lost_request(harness: ProtocolHarness, when: str = "before_commit") -> None:
+    harness.fault("reset", when=when)
+    harness.fault("status", route="pending", status=503, skip=1, count=3)
+    refused(harness, Unresolved)
 
 
 STALE: list[Any] = [
@@ -352,63 +358,63 @@ STALE: list[Any] = [
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])
 @pytest.mark.parametrize(("action", "fields", "why"), STALE)
 def test_a_decision_that_does_not_fit_is_dropped_and_the_try_goes_on(
-    rig: Rig, action: str, fields: dict[str, Any], why: str, when: str
+    harness: ProtocolHarness, action: str, fields: dict[str, Any], why: str, when: str
 ) -> None:
     """F98, F99: taken on another state or order, or no decision at all, it is said and removed, and blocks nothing."""
-    _left_by_a_lost_request(rig, when)
-    rig.decide(action, **fields)
+    _left_by_a_lost_request(harness, when)
+    harness.decide(action, **fields)
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=when == "after_commit")
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=when == "after_commit")
 
-    assert any("WARNING" in line and "decision is dropped" in line and why in line for line in rig.logs)
-    assert [name for name in rig.store.entries if name.startswith("decision")] == []
+    assert any("WARNING" in line and "decision is dropped" in line and why in line for line in harness.logs)
+    assert [name for name in harness.store.entries if name.startswith("decision")] == []
 
 
-def test_a_decision_on_an_older_state_does_not_post(rig: Rig) -> None:
+def test_a_decision_on_an_older_state_does_not_post(harness: ProtocolHarness) -> None:
     """F98: taken after one request, with nothing listed, a repost is not applied after a second whose row is there."""
-    _left_by_a_lost_request(rig)
-    rig.decide("repost")
-    waiting = {name: text for name, text in rig.store.entries.items() if name.startswith("decision")}
-    rig.store.lose("decision")
-    rig.fault("reset", when="after_commit")
-    rig.fault("status", route="pending", status=503, skip=1, count=3)
-    refused(rig, Unresolved)
-    rig.clock.sleep_s(TEN_MINUTES_S)
-    rig.sandbox.control("POST", "/forget_keys")
-    rig.store.entries |= waiting
+    _left_by_a_lost_request(harness)
+    harness.decide("repost")
+    waiting = {name: text for name, text in harness.store.entries.items() if name.startswith("decision")}
+    harness.store.lose("decision")
+    harness.fault("reset", when="after_commit")
+    harness.fault("status", route="pending", status=503, skip=1, count=3)
+    refused(harness, Unresolved)
+    harness.clock.sleep_s(TEN_MINUTES_S)
+    harness.sandbox.control("POST", "/forget_keys")
+    harness.store.entries |= waiting
 
-    error = refused(rig, OutcomeUnknown)
+    error = refused(harness, OutcomeUnknown)
 
-    assert list(error.batch_nonces) == nonces(rig) == [42]
-    assert len(rig.posts()) == 2
+    assert list(error.batch_nonces) == nonces(harness) == [42]
+    assert len(harness.posts()) == 2
 
 
-def test_an_adoption_names_a_row_and_not_a_batch(rig: Rig) -> None:
+def test_an_adoption_names_a_row_and_not_a_batch(harness: ProtocolHarness) -> None:
     """F98: of two rows in one batch it takes the one of that time and amount; one whose amount is other is dropped."""
-    rig.options(shared_batches=True)
-    _left_by_a_lost_request(rig, "after_commit")
-    rig.foreign("3")
-    rows = rig.client().pending_withdrawals().rows
+    harness.options(shared_batches=True)
+    _left_by_a_lost_request(harness, "after_commit")
+    harness.foreign("3")
+    rows = harness.client().pending_withdrawals().rows
     other = next(row for row in rows if row.amount_requested == 3)
     named = {"batch_nonce": other.batch_nonce, "created_at_ms": other.created_at_ms}
-    rig.decide("adopt", **named, amount="3")
+    harness.decide("adopt", **named, amount="3")
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)
 
     assert {row.batch_nonce for row in rows} == {other.batch_nonce}
-    assert any("has another amount than this order" in line for line in rig.logs)
+    assert any("has another amount than this order" in line for line in harness.logs)
 
 
-def test_a_second_decision_is_applied_after_a_refused_one(rig: Rig) -> None:
+def test_a_second_decision_is_applied_after_a_refused_one(harness: ProtocolHarness) -> None:
     """F99: what was dropped stands in nobody's way: the next decision of the same case is applied."""
-    _left_by_a_lost_request(rig, "after_commit")
-    rig.clock.sleep_s(TEN_MINUTES_S)
-    rig.sandbox.control("POST", "/forget_keys")
-    rig.decide("adopt", batch_nonce=4711, created_at_ms=1, amount="1")
-    error = refused(rig, OutcomeUnknown)
-    rig.decide("adopt", batch_nonce=error.batch_nonces[0])
+    _left_by_a_lost_request(harness, "after_commit")
+    harness.clock.sleep_s(TEN_MINUTES_S)
+    harness.sandbox.control("POST", "/forget_keys")
+    harness.decide("adopt", batch_nonce=4711, created_at_ms=1, amount="1")
+    error = refused(harness, OutcomeUnknown)
+    harness.decide("adopt", batch_nonce=error.batch_nonces[0])
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)

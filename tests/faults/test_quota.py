@@ -12,14 +12,14 @@ import pytest
 from pacifica_provider.exceptions import Retryable
 from pacifica_provider.operators.withdraw import RETRIES, RETRY_DELAY
 from pacifica_provider.withdrawals import failpoints
-from tests.support.rig import BenchClock
+from tests.support.harness import BenchClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pacifica_provider.sandbox import Sandbox
     from pacifica_provider.withdrawals.record import StoredReceipt
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 PATIENCE_S = 30
 MINUTE_S = 60
@@ -79,16 +79,16 @@ def slow_workers() -> Iterator[Callable[[Turns, random.Random], None]]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sixty_mapped_withdrawals_on_one_quota_all_succeed(
-    rig: Rig, slow_workers: Callable[[Turns, random.Random], None], seed: int
+    harness: ProtocolHarness, slow_workers: Callable[[Turns, random.Random], None], seed: int
 ) -> None:
     """F95, F61: by the documented 100 credits a minute and the operator's retries, in about the time that takes."""
-    rig.options(enforce_credits=True, quota=100)
-    clock, luck = Turns(rig.sandbox), random.Random(seed)  # noqa: S311 - a schedule, no secret
-    rig.clock = clock
+    harness.options(enforce_credits=True, quota=100)
+    clock, luck = Turns(harness.sandbox), random.Random(seed)  # noqa: S311 - a schedule, no secret
+    harness.clock = clock
     slow_workers(clock, luck)
     receipts: dict[str, StoredReceipt] = {}
 
-    def job(one: Rig) -> Callable[[], None]:
+    def job(one: ProtocolHarness) -> Callable[[], None]:
         def live() -> None:
             for _ in range(1 + RETRIES):
                 try:
@@ -99,14 +99,14 @@ def test_sixty_mapped_withdrawals_on_one_quota_all_succeed(
 
         return live
 
-    mapped = {"adoption": "never", "store": rig.store, "jitter": luck.random}
-    tasks = [rig.sibling(withdrawal_ref=f"invoice-{n}", instance=f"{n}/None", **mapped) for n in range(60)]
+    mapped = {"adoption": "never", "store": harness.store, "jitter": luck.random}
+    tasks = [harness.sibling(withdrawal_ref=f"invoice-{n}", instance=f"{n}/None", **mapped) for n in range(60)]
 
     clock.run([job(one) for one in tasks])
-    debits = {debit["idempotency_key"]: debit["batch_nonce"] for debit in rig.ledger()["debits"]}
+    debits = {debit["idempotency_key"]: debit["batch_nonce"] for debit in harness.ledger()["debits"]}
 
     assert debits == {key: receipt.batch_nonce for key, receipt in receipts.items()}
-    assert (len(debits), len(rig.ledger()["debits"])) == (60, 60)
+    assert (len(debits), len(harness.ledger()["debits"])) == (60, 60)
     assert {one.try_number for one in tasks} == {1}  # a 429 ends no try that has the time to wait for it
     # A look and a request each, and some looks made anew: what the first minute's credits do not buy, the second's do.
     assert MINUTE_S <= clock.slept_s < 1.75 * MINUTE_S

@@ -8,13 +8,13 @@ import pytest
 
 from pacifica_provider.exceptions import OutcomeUnknown, Unresolved
 from pacifica_provider.withdrawals import failpoints
-from tests.faults.judge import assert_paid_once, assert_unknown, nonces, refused, statuses
-from tests.support.rig import MemoryLedger
+from tests.faults.checks import assert_paid_once, assert_unknown, nonces, refused, statuses
+from tests.support.harness import MemoryLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 
 @pytest.fixture
@@ -28,90 +28,90 @@ def at() -> Iterator[Callable[[str, Callable[[], None]], None]]:
     failpoints.install(None)
 
 
-def test_a_store_that_is_down_at_the_start_sends_nothing(rig: Rig) -> None:
+def test_a_store_that_is_down_at_the_start_sends_nothing(harness: ProtocolHarness) -> None:
     """F44: without the record nothing is read from the exchange or sent to it, and a later try pays."""
-    rig.store.down = True
+    harness.store.down = True
 
-    error = refused(rig, Unresolved, "this try sent nothing")
-    requests = rig.ledger()["requests"]
-    rig.store.down = False
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=False)
+    error = refused(harness, Unresolved, "this try sent nothing")
+    requests = harness.ledger()["requests"]
+    harness.store.down = False
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=False)
 
     assert ("ledger could not be used" in str(error), requests) == (True, {})
 
 
 @pytest.mark.parametrize("entry", ["withdrawal", "task"])
 @pytest.mark.parametrize("fenced", [True, False])
-def test_an_attempt_that_cannot_be_written_is_not_sent(rig: Rig, fenced: bool, entry: str) -> None:
+def test_an_attempt_that_cannot_be_written_is_not_sent(harness: ProtocolHarness, fenced: bool, entry: str) -> None:
     """F44: the write-ahead fails, so the signed request stays here; the next try, with the ledger back, pays."""
-    rig.store = MemoryLedger(fenced=fenced)
-    rig.store.fail_writes, rig.store.fail_on = 1, entry
+    harness.store = MemoryLedger(fenced=fenced)
+    harness.store.fail_writes, harness.store.fail_on = 1, entry
 
     # A write that fails may be the fence of a newer try, so it is not said that no money moved.
-    refused(rig, Unresolved, "the request was not sent")
-    posts = rig.posts()
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=False)
+    refused(harness, Unresolved, "the request was not sent")
+    posts = harness.posts()
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=False)
 
     assert posts == []
 
 
-def test_a_store_that_is_down_after_a_lost_answer_says_so(rig: Rig) -> None:
+def test_a_store_that_is_down_after_a_lost_answer_says_so(harness: ProtocolHarness) -> None:
     """F44: a later try that cannot read the record sends nothing, and does not claim that nothing was ever sent."""
-    rig.fault("reset", when="after_commit")
-    rig.fault("status", route="pending", status=503, skip=1, count=3)
-    refused(rig, Unresolved)
-    rig.store.down = True
+    harness.fault("reset", when="after_commit")
+    harness.fault("status", route="pending", status=503, skip=1, count=3)
+    refused(harness, Unresolved)
+    harness.store.down = True
 
-    error = refused(rig, Unresolved, "Whether an earlier one did stands in the record")
-    rig.store.down = False
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+    error = refused(harness, Unresolved, "Whether an earlier one did stands in the record")
+    harness.store.down = False
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)
 
     assert "no money moved" not in str(error).lower()
 
 
 @pytest.mark.parametrize("fenced", [True, False])
 def test_a_receipt_that_cannot_be_written_is_returned_all_the_same(
-    rig: Rig, at: Callable[[str, Callable[[], None]], None], fenced: bool
+    harness: ProtocolHarness, at: Callable[[str, Callable[[], None]], None], fenced: bool
 ) -> None:
     """F45: after a 200 nothing raises; a WARNING carries key and nonce, and a later try adopts the same row."""
-    rig.store = MemoryLedger(fenced=fenced)
-    at("after_post", lambda: setattr(rig.store, "down", True))
+    harness.store = MemoryLedger(fenced=fenced)
+    at("after_post", lambda: setattr(harness.store, "down", True))
 
-    receipt = rig.try_once()
-    warnings = [line for line in rig.logs if "WARNING" in line]
+    receipt = harness.try_once()
+    warnings = [line for line in harness.logs if "WARNING" in line]
     failpoints.install(None)
-    rig.store.down = False
-    later = rig.try_once()
+    harness.store.down = False
+    later = harness.try_once()
 
-    assert nonces(rig) == [receipt.batch_nonce] == [later.batch_nonce]
-    assert (receipt.adopted, later.adopted, statuses(rig)) == (False, True, [200, 409])
-    assert (len(warnings), all(rig.key in line for line in warnings)) == (3, True)
+    assert nonces(harness) == [receipt.batch_nonce] == [later.batch_nonce]
+    assert (receipt.adopted, later.adopted, statuses(harness)) == (False, True, [200, 409])
+    assert (len(warnings), all(harness.key in line for line in warnings)) == (3, True)
     assert f"batch_nonce {receipt.batch_nonce}" in warnings[0]
 
 
 def test_a_receipt_write_that_fails_briefly_is_repeated(
-    rig: Rig, at: Callable[[str, Callable[[], None]], None]
+    harness: ProtocolHarness, at: Callable[[str, Callable[[], None]], None]
 ) -> None:
     """F45: the write is repeated, so that two failures leave the receipt on record."""
-    at("after_post", lambda: setattr(rig.store, "fail_writes", 2))
+    at("after_post", lambda: setattr(harness.store, "fail_writes", 2))
 
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=False)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=False)
 
-    assert rig.store.record()["state"] == "accepted"
+    assert harness.store.record()["state"] == "accepted"
 
 
-def test_a_task_that_could_not_report_its_success_sends_nothing_again(rig: Rig) -> None:
+def test_a_task_that_could_not_report_its_success_sends_nothing_again(harness: ProtocolHarness) -> None:
     """F46: the receipt is on record, so the try that Airflow runs again returns it without a request of any kind."""
-    receipt = rig.try_once()
-    before = rig.ledger()
+    receipt = harness.try_once()
+    before = harness.ledger()
 
-    again = rig.try_once()
+    again = harness.try_once()
 
-    assert (again, rig.ledger()) == (receipt, before)
+    assert (again, harness.ledger()) == (receipt, before)
 
 
 ALL = range(1, 99)
@@ -132,36 +132,36 @@ class ForgetfulLedger(MemoryLedger):
             super().set(name, value)
 
 
-def test_a_try_that_reads_back_less_than_it_wrote_sends_nothing(rig: Rig) -> None:
+def test_a_try_that_reads_back_less_than_it_wrote_sends_nothing(harness: ProtocolHarness) -> None:
     """F47: without a fence a write that is acknowledged and lost is noticed by the check before the send."""
-    rig.store = ForgetfulLedger(fenced=False, forgets=ALL)
+    harness.store = ForgetfulLedger(fenced=False, forgets=ALL)
 
-    error = refused(rig, Unresolved, "this one sends nothing more")
+    error = refused(harness, Unresolved, "this one sends nothing more")
 
-    assert (rig.posts(), error.idempotency_key) == ([], rig.key)
+    assert (harness.posts(), error.idempotency_key) == ([], harness.key)
 
 
 @pytest.mark.parametrize("fenced", [True, False])
-def test_a_receipt_whose_write_is_lost_is_found_again(rig: Rig, fenced: bool) -> None:
+def test_a_receipt_whose_write_is_lost_is_found_again(harness: ProtocolHarness, fenced: bool) -> None:
     """F47: with the attempt on record and the receipt lost, a cleared task meets 409 and adopts its own row."""
-    rig.store = ForgetfulLedger(fenced=fenced, forgets=[2])
-    receipt = rig.try_once()
-    rig.clear()
+    harness.store = ForgetfulLedger(fenced=fenced, forgets=[2])
+    receipt = harness.try_once()
+    harness.clear()
 
-    again = rig.try_once()
+    again = harness.try_once()
 
-    assert nonces(rig) == [receipt.batch_nonce] == [again.batch_nonce]
-    assert (receipt.adopted, again.adopted, statuses(rig)) == (False, True, [200, 409])
+    assert nonces(harness) == [receipt.batch_nonce] == [again.batch_nonce]
+    assert (receipt.adopted, again.adopted, statuses(harness)) == (False, True, [200, 409])
 
 
-def test_a_ledger_that_loses_the_record_and_keeps_the_task_s_entry_never_pays_twice(rig: Rig) -> None:
+def test_a_ledger_that_loses_the_record_and_keeps_the_task_s_entry_never_pays_twice(harness: ProtocolHarness) -> None:
     """F47: with every write of the record lost, the task's entry still says that it was begun: unknown, paid once."""
-    rig.store = ForgetfulLedger(fenced=True, forgets=ALL)
-    rig.store.be_born(0)
-    rig.try_once()
-    rig.clear()
+    harness.store = ForgetfulLedger(fenced=True, forgets=ALL)
+    harness.store.be_born(0)
+    harness.try_once()
+    harness.clear()
 
-    assert_unknown(rig, rows=[42], because="an earlier record of this withdrawal may be lost", debits=1)
+    assert_unknown(harness, rows=[42], because="an earlier record of this withdrawal may be lost", debits=1)
 
 
 LOSSES = [
@@ -174,56 +174,56 @@ LOSSES = [
 @pytest.mark.parametrize("fault", [None, "reset"], ids=["answered", "lost"])
 @pytest.mark.parametrize(("lost", "younger"), LOSSES)
 def test_a_record_that_was_lost_after_the_request_is_never_paid_again(
-    rig: Rig, lost: tuple[str, ...], younger: bool, fault: str | None
+    harness: ProtocolHarness, lost: tuple[str, ...], younger: bool, fault: str | None
 ) -> None:
     """F47: by the task's entry, or a ledger younger than the run, the row there is unknown, and one step adopts it."""
-    rig.store.be_born(rig.run_after_ms + 1 if younger else 0)
+    harness.store.be_born(harness.run_after_ms + 1 if younger else 0)
     if fault:
-        rig.fault(fault, when="after_commit")
-        rig.fault("status", route="pending", status=503, skip=1, count=3)
-        refused(rig, Unresolved)
+        harness.fault(fault, when="after_commit")
+        harness.fault("status", route="pending", status=503, skip=1, count=3)
+        refused(harness, Unresolved)
     else:
-        rig.try_once()
-    rig.store.lose(*lost)
+        harness.try_once()
+    harness.store.lose(*lost)
 
-    error = refused(rig, OutcomeUnknown)
-    rig.decide("adopt", batch_nonce=error.batch_nonces[0])
-    rig.clock.sleep_s(20)
-    receipt = rig.try_once()
-    assert_paid_once(rig, receipt, adopted=True)
+    error = refused(harness, OutcomeUnknown)
+    harness.decide("adopt", batch_nonce=error.batch_nonces[0])
+    harness.clock.sleep_s(20)
+    receipt = harness.try_once()
+    assert_paid_once(harness, receipt, adopted=True)
 
-    assert len(rig.posts()) == 1
+    assert len(harness.posts()) == 1
 
 
-def test_a_record_and_a_task_entry_that_vanish_from_a_complete_ledger_meet_409(rig: Rig) -> None:
+def test_a_record_and_a_task_entry_that_vanish_from_a_complete_ledger_meet_409(harness: ProtocolHarness) -> None:
     """F47: the admitted edge: a ledger that lost both and says it is complete posts; while the key is known, a 409."""
-    rig.store.be_born(0)
-    receipt = rig.try_once()
-    rig.store.lose("withdrawal", "task")
+    harness.store.be_born(0)
+    receipt = harness.try_once()
+    harness.store.lose("withdrawal", "task")
 
-    error = refused(rig, OutcomeUnknown)
+    error = refused(harness, OutcomeUnknown)
 
     assert "at the first request" in str(error)
-    assert (nonces(rig), statuses(rig)) == ([receipt.batch_nonce], [200, 409])
+    assert (nonces(harness), statuses(harness)) == ([receipt.batch_nonce], [200, 409])
 
 
 def test_an_unknown_that_cannot_be_written_is_not_called_final(
-    rig: Rig, at: Callable[[str, Callable[[], None]], None]
+    harness: ProtocolHarness, at: Callable[[str, Callable[[], None]], None]
 ) -> None:
     """F45, I4: what is not stored is not final, so it is Unresolved; the next try concludes it again."""
-    rig.adoption = "never"
-    rig.fault("reset", when="after_commit")
+    harness.adoption = "never"
+    harness.fault("reset", when="after_commit")
     reached: list[None] = []
 
     def break_at_the_409() -> None:
         reached.append(None)
-        rig.store.fail_writes = 100 if len(reached) == 2 else 0
+        harness.store.fail_writes = 100 if len(reached) == 2 else 0
 
     at("after_post", break_at_the_409)
-    error = refused(rig, Unresolved)
+    error = refused(harness, Unresolved)
     failpoints.install(None)
-    rig.store.fail_writes = 0
-    refused(rig, OutcomeUnknown)
+    harness.store.fail_writes = 0
+    refused(harness, OutcomeUnknown)
 
     assert "could not be written" in str(error)
-    assert len(rig.debits()) == 1
+    assert len(harness.debits()) == 1

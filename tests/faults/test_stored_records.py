@@ -9,12 +9,12 @@ import pytest
 
 from pacifica_provider.exceptions import ConfigurationError, WithdrawalRejected
 from pacifica_provider.withdrawals.identity import Order, fingerprint
-from tests.faults.judge import refused
+from tests.faults.checks import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 
 ACCOUNT = "FVen3X669xLzsi6N2V91DoiyzHzg1uAgqiT8jZ9nS96Z"
@@ -54,50 +54,50 @@ CORRUPTIONS += ["a field less", "maybe_sent as text", "restores as text", "text"
 
 
 @pytest.mark.parametrize("change", CORRUPTIONS)
-def test_a_record_that_cannot_be_read_is_refused_and_left_alone(rig: Rig, change: str) -> None:
+def test_a_record_that_cannot_be_read_is_refused_and_left_alone(harness: ProtocolHarness, change: str) -> None:
     """F48, S28: corrupt, foreign or of another version, it is never guessed at, never overwritten, nothing is sent."""
-    rig.try_once()
-    name = next(name for name in rig.store.entries if name.startswith("withdrawal"))
-    rig.store.entries[name] = json.dumps(_corrupt(rig.store.record(), change))
-    entries, before = dict(rig.store.entries), rig.ledger()
+    harness.try_once()
+    name = next(name for name in harness.store.entries if name.startswith("withdrawal"))
+    harness.store.entries[name] = json.dumps(_corrupt(harness.store.record(), change))
+    entries, before = dict(harness.store.entries), harness.ledger()
 
-    error = refused(rig, ConfigurationError, "Money may have moved")
+    error = refused(harness, ConfigurationError, "Money may have moved")
 
     assert "Nothing was sent by this try" in str(error)
-    assert (rig.store.entries, rig.ledger()) == (entries, before)
+    assert (harness.store.entries, harness.ledger()) == (entries, before)
 
 
 @pytest.mark.parametrize("entry", [{"version": 2, "references": [None]}, {"version": 1}, "paid", []])
-def test_a_task_s_entry_that_cannot_be_read_is_refused_and_left_alone(rig: Rig, entry: object) -> None:
+def test_a_task_s_entry_that_cannot_be_read_is_refused_and_left_alone(harness: ProtocolHarness, entry: object) -> None:
     """F48, F101: what this task has asked for is not guessed at either, and nothing is sent."""
-    rig.fault("status", status=422)
-    refused(rig, WithdrawalRejected)
-    name = next(name for name in rig.store.entries if name.startswith("task"))
-    rig.store.entries[name] = json.dumps(entry)
-    before = rig.ledger()
+    harness.fault("status", status=422)
+    refused(harness, WithdrawalRejected)
+    name = next(name for name in harness.store.entries if name.startswith("task"))
+    harness.store.entries[name] = json.dumps(entry)
+    before = harness.ledger()
 
-    error = refused(rig, ConfigurationError, "Money may have moved")
+    error = refused(harness, ConfigurationError, "Money may have moved")
 
     assert "Nothing was sent by this try" in str(error)
-    assert (rig.store.entries[name], rig.ledger()) == (json.dumps(entry), before)
+    assert (harness.store.entries[name], harness.ledger()) == (json.dumps(entry), before)
 
 
-def test_a_record_of_an_older_release_keeps_its_key_and_order(rig: Rig) -> None:
+def test_a_record_of_an_older_release_keeps_its_key_and_order(harness: ProtocolHarness) -> None:
     """F50: key, order and fingerprint of a frozen record are what this release computes, and it sends nothing."""
     frozen = _frozen()
-    rig.store.entries[OLD_NAME] = json.dumps(frozen)
-    rig.account, rig.base_url, rig.amount = ACCOUNT, "https://test-api.pacifica.fi/api/v1", "1.5"
-    rig.run_id, rig.withdrawal_ref = "scheduled__2026-11-23T00:00:00+00:00", "invoice-7"
-    rig.try_number = 1
+    harness.store.entries[OLD_NAME] = json.dumps(frozen)
+    harness.account, harness.base_url, harness.amount = ACCOUNT, "https://test-api.pacifica.fi/api/v1", "1.5"
+    harness.run_id, harness.withdrawal_ref = "scheduled__2026-11-23T00:00:00+00:00", "invoice-7"
+    harness.try_number = 1
 
-    receipt = rig.try_once()
+    receipt = harness.try_once()
 
-    assert (rig.key, fingerprint(rig.identity, rig.base_url, Order.parse("SOL", "1.5"))) == (
+    assert (harness.key, fingerprint(harness.identity, harness.base_url, Order.parse("SOL", "1.5"))) == (
         frozen["key"],
         frozen["fingerprint"],
     )
     assert (receipt.batch_nonce, str(receipt.requested_amount)) == (42, "1.5")
-    assert (rig.store.record(), rig.ledger()["requests"]) == (frozen, {})
+    assert (harness.store.record(), harness.ledger()["requests"]) == (frozen, {})
 
 
 def _frozen() -> dict[str, Any]:

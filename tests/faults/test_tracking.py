@@ -34,12 +34,12 @@ SOL_1 = Awaited("SOL", 42, Decimal(1))
 
 def test_a_withdrawal_in_neither_list_is_not_done(paid: TaskBench) -> None:
     """F75: gone from pending and not yet in history is not seen, never settled; once it is listed, it is."""
-    paid.rig.options(settle_gap_s=60)
+    paid.harness.options(settle_gap_s=60)
     queued = PacificaHook().settlement(SOL_1, Waiting())
     transaction_id = settle(paid)
     between = PacificaHook().settlement(SOL_1, Waiting())
     poked = poke(sensor())
-    paid.rig.clock.sleep_s(61)
+    paid.harness.clock.sleep_s(61)
 
     found = poke(sensor())
 
@@ -66,11 +66,11 @@ def test_a_withdrawal_that_stays_unseen_fails_after_the_grace(paid: TaskBench, m
 @pytest.mark.parametrize("history_amount", ["net", "gross"])
 def test_a_row_on_a_later_page_is_found(paid: TaskBench, page: int, history_amount: str) -> None:
     """F76: history is read page by page until the row is there, net or gross."""
-    paid.rig.options(history_page_size=page, history_amount=history_amount)
+    paid.harness.options(history_page_size=page, history_amount=history_amount)
     transaction_id = settle(paid)
     for _ in range(4):
-        paid.rig.foreign("3")
-        paid.rig.sandbox.control("POST", "/settle")
+        paid.harness.foreign("3")
+        paid.harness.sandbox.control("POST", "/settle")
 
     found = poke(sensor())
 
@@ -79,26 +79,26 @@ def test_a_row_on_a_later_page_is_found(paid: TaskBench, page: int, history_amou
 
 def test_paging_ends_at_rows_older_than_what_is_asked_for(paid: TaskBench) -> None:
     """F76: rows newest first and older than the intent end the paging, however long the history is."""
-    paid.rig.options(history_page_size=1)
+    paid.harness.options(history_page_size=1)
     for _ in range(6):
-        paid.rig.foreign("3")
-    paid.rig.sandbox.control("POST", "/settle")
-    paid.rig.clock.sleep_s(60)
-    since_ms = paid.rig.clock.now_ms() - 5_000
-    paid.rig.foreign("4")
-    paid.rig.sandbox.control("POST", "/settle")
+        paid.harness.foreign("3")
+    paid.harness.sandbox.control("POST", "/settle")
+    paid.harness.clock.sleep_s(60)
+    since_ms = paid.harness.clock.now_ms() - 5_000
+    paid.harness.foreign("4")
+    paid.harness.sandbox.control("POST", "/settle")
 
-    rows = paid.rig.client().withdrawal_history(since_ms).rows
+    rows = paid.harness.client().withdrawal_history(since_ms).rows
 
     assert rows[0].amount == Decimal("3.999")
-    assert paid.rig.ledger()["requests"]["history"] <= 3
+    assert paid.harness.ledger()["requests"]["history"] <= 3
 
 
 def test_a_cursor_that_comes_twice_ends_the_read_but_not_the_wait(paid: TaskBench) -> None:
     """F76: a history that repeats its pages cannot be read to the end; the sensor keeps on looking."""
     settle(paid)
     page = {"success": True, "data": [], "next_cursor": "again", "has_more": True}
-    paid.rig.fault("status", route="history", status=200, body=page, count=2)
+    paid.harness.fault("status", route="history", status=200, body=page, count=2)
     waiting = sensor()
 
     looks = [poke(waiting) is not None for _ in range(2)]
@@ -109,10 +109,10 @@ def test_a_cursor_that_comes_twice_ends_the_read_but_not_the_wait(paid: TaskBenc
 @pytest.mark.parametrize("nonce_scope", ["asset", "global"])
 def test_rows_of_one_batch_are_told_apart(paid: TaskBench, nonce_scope: str) -> None:
     """F77: a batch holds several withdrawals of one account; symbol, nonce and amount together name the row."""
-    paid.rig.options(shared_batches=True, nonce_scope=nonce_scope)
-    shared = paid.rig.foreign("2")["batch_nonce"]
-    paid.rig.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "BTC", "amount": "1"})
-    paid.rig.sandbox.control("POST", "/settle")
+    paid.harness.options(shared_batches=True, nonce_scope=nonce_scope)
+    shared = paid.harness.foreign("2")["batch_nonce"]
+    paid.harness.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "BTC", "amount": "1"})
+    paid.harness.sandbox.control("POST", "/settle")
     hook = PacificaHook()
 
     seen = {amount: hook.settlement(Awaited("SOL", 42, Decimal(amount)), Waiting()) for amount in ("1", "2", "3")}
@@ -129,7 +129,7 @@ def test_an_equal_row_still_pending_keeps_both_waiting(paid: TaskBench) -> None:
     """F77: of two equal rows of one batch, one settled and one pending, either may be ours, so it is queued."""
     pending = {"symbol": "SOL", "amount": "0.999", "amount_requested": "1", "fee_amount": "0.001", "batch_nonce": 42}
     settle(paid)
-    paid.rig.fault(
+    paid.harness.fault(
         "status", route="pending", status=200, body={"success": True, "data": [{**pending, "created_at": 1}]}
     )
 
@@ -160,11 +160,11 @@ def test_a_batch_that_never_settles_times_out_and_is_not_made_again(paid: TaskBe
 
 def test_a_row_without_a_transaction_id_is_not_settled(paid: TaskBench) -> None:
     """F82: listed in the history is not enough; done only once there is an id, and it is the id of that moment."""
-    paid.rig.options(transaction_id_delay_s=30)
+    paid.harness.options(transaction_id_delay_s=30)
     transaction_id = settle(paid)
     seen = PacificaHook().settlement(SOL_1, Waiting())
     early = poke(sensor())
-    paid.rig.clock.sleep_s(31)
+    paid.harness.clock.sleep_s(31)
 
     found = poke(sensor())
 
@@ -180,7 +180,7 @@ def test_a_replaced_transaction_is_reported_by_its_last_id(paid: TaskBench, ids:
     settle(paid)
     for shown in ids:
         body = {"success": True, "data": [{**row, "transaction_id": shown}], "has_more": False}
-        paid.rig.fault("status", route="history", status=200, body=body)
+        paid.harness.fault("status", route="history", status=200, body=body)
 
     waiting = sensor()
 

@@ -47,7 +47,7 @@ def test_a_failing_look_is_looked_again(paid: TaskBench, fault: dict[str, Any], 
     """F79: throttled, broken or malformed reads are transient, and nothing is concluded from them."""
     transaction_id = settle(paid)
     waiting = sensor()
-    paid.rig.fault(route=route, when="after_commit", **{**fault, "count": 3})
+    paid.harness.fault(route=route, when="after_commit", **{**fault, "count": 3})
 
     pokes = [poke(waiting) for _ in range(4)]
 
@@ -59,7 +59,7 @@ def test_a_failing_look_is_looked_again(paid: TaskBench, fault: dict[str, Any], 
 def test_a_trigger_looks_again_after_a_failing_look(paid: TaskBench) -> None:
     """F79: the trigger backs off and goes on, and its event is that of the look that succeeded."""
     transaction_id = settle(paid)
-    paid.rig.fault("status", route="pending", status=503)
+    paid.harness.fault("status", route="pending", status=503)
 
     event = asyncio.run(first_event(trigger(end_time=time.time() + 2)))
 
@@ -70,7 +70,7 @@ def test_a_trigger_looks_again_after_a_failing_look(paid: TaskBench) -> None:
 @pytest.mark.parametrize(("status", "kind"), [(429, Throttled), (500, Unreachable), (404, ConfigurationError)])
 def test_a_failing_look_through_the_hook_says_what_it_is(paid: TaskBench, status: int, kind: type[Exception]) -> None:
     """F79: the hook itself raises, so that a DAG's own code can tell throttled from unreachable from misconfigured."""
-    paid.rig.fault("status", route="pending", status=status)
+    paid.harness.fault("status", route="pending", status=status)
 
     with pytest.raises(kind) as caught:
         PacificaHook().settlement(Awaited("SOL", 42, Decimal(1)), Waiting())
@@ -100,13 +100,13 @@ def test_an_event_that_is_not_understood_raises(paid: TaskBench, event: dict[str
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_nonce_that_is_none_is_refused_before_any_look(paid: TaskBench, nonce: Any, deferrable: bool) -> None:
     """F81: an XCom that is None, text, boolean, negative or a float is a ConfigurationError, and nothing is read."""
-    before = paid.rig.ledger()["requests"]
+    before = paid.harness.ledger()["requests"]
 
     with pytest.raises(ConfigurationError, match="non-negative integer") as caught:
         sensor(batch_nonce=nonce, deferrable=deferrable, timeout=1).execute(NO_CONTEXT)
 
     assert isinstance(caught.value, AirflowFailException)
-    assert paid.rig.ledger()["requests"] == before
+    assert paid.harness.ledger()["requests"] == before
 
 
 @pytest.mark.parametrize("nonce", [42, "42", "042"])
@@ -128,7 +128,7 @@ def test_two_triggers_of_one_withdrawal_yield_the_same_event_and_send_nothing(pa
         await asyncio.gather(killed, return_exceptions=True)
         both = [asyncio.ensure_future(first_event(trigger())) for _ in range(2)]
         await asyncio.sleep(0.1)
-        paid.rig.sandbox.control("POST", "/settle")
+        paid.harness.sandbox.control("POST", "/settle")
         return list(await asyncio.gather(*both))
 
     first, second = asyncio.run(scenario())

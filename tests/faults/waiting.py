@@ -48,7 +48,7 @@ def operator(**fields: Any) -> WithdrawSpotAssetOperator:
 
 def settle(task: TaskBench) -> str:
     """Settle the one pending withdrawal, and return its transaction id."""
-    (row,) = task.rig.sandbox.control("POST", "/settle")["settled"]
+    (row,) = task.harness.sandbox.control("POST", "/settle")["settled"]
     return str(row["transaction_id"])
 
 

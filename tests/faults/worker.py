@@ -2,7 +2,7 @@
 One try of a task in a process of its own, to be killed, frozen or overtaken: ``python -m tests.faults.worker CONFIG``.
 
 CONFIG is JSON: ``sandbox`` (base_url, control_url, account, agent_private_key), ``ledger`` (a folder), ``fenced``,
-``try_number``, ``run_after_ms``, ``rig`` (its fields) and ``at`` (``kill``, ``stop`` or ``wait`` at a failpoint).
+``try_number``, ``run_after_ms``, ``harness`` (its fields) and ``at`` (``kill``, ``stop`` or ``wait`` at a failpoint).
 The last line of stdout is the receipt or the error, as JSON.
 """
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pacifica_provider.exceptions import PacificaError
 from pacifica_provider.withdrawals import failpoints
 from pacifica_provider.withdrawals.ledger import LedgerUnavailableError
-from tests.support.rig import BenchClock, MemoryLedger, Rig
+from tests.support.harness import BenchClock, MemoryLedger, ProtocolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class RemoteSandbox:
-    """The part of a sandbox that a rig needs, over HTTP."""
+    """The part of a sandbox that a harness needs, over HTTP."""
 
     def __init__(self, *, base_url: str, control_url: str, account: str, agent_private_key: str) -> None:
         self.base_url = base_url
@@ -102,15 +102,17 @@ class FileLedger(MemoryLedger):
         return self.fenced and holder.exists() and int(holder.read_text()) > self._try_number
 
 
-def attached(config: Mapping[str, Any]) -> Rig:
-    """Return a rig on a sandbox of another process."""
+def attached(config: Mapping[str, Any]) -> ProtocolHarness:
+    """Return a harness on a sandbox of another process."""
     sandbox = RemoteSandbox(**config["sandbox"])
     ledger = FileLedger(Path(config["ledger"]), fenced=config["fenced"], try_number=config["try_number"])
-    # It has all that a rig on the bench asks of the sandbox.
-    rig = Rig(cast("Sandbox", sandbox), store=ledger, try_number=config["try_number"] - 1, **config["rig"])
-    rig.clock = SharedClock(cast("Sandbox", sandbox))
-    rig.run_after_ms = config["run_after_ms"]
-    return rig
+    # It has all that a harness on the bench asks of the sandbox.
+    harness = ProtocolHarness(
+        cast("Sandbox", sandbox), store=ledger, try_number=config["try_number"] - 1, **config["harness"]
+    )
+    harness.clock = SharedClock(cast("Sandbox", sandbox))
+    harness.run_after_ms = config["run_after_ms"]
+    return harness
 
 
 def handler(at: Mapping[str, str]) -> Callable[[str], None]:
@@ -133,10 +135,10 @@ def handler(at: Mapping[str, str]) -> Callable[[str], None]:
 
 def main(config: Mapping[str, Any]) -> dict[str, Any]:
     """Run the try and return what it came to."""
-    rig = attached(config)
+    harness = attached(config)
     failpoints.install(handler(config["at"]))
     try:
-        receipt = asdict(rig.try_once())
+        receipt = asdict(harness.try_once())
     except PacificaError as error:
         return {"error": type(error).__name__, "text": str(error), "key": error.idempotency_key}
     return {**receipt, "requested_amount": str(receipt["requested_amount"]), "fee_amount": str(receipt["fee_amount"])}

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.simulator.chronicle import Chronicle, Claim, LedgerMark
     from tests.simulator.exchange import Row, SimulatedExchange
+    from tests.simulator.history import Claim, History, LedgerMark
 
 TEN_MINUTES_MS = 600_000
 LIST_LAG_MS = 30_000
@@ -35,27 +35,27 @@ UNSAID: frozenset[LedgerMark] = frozenset({"entry lost", "restored, not said"})
 OVERWRITTEN: frozenset[LedgerMark] = frozenset({"overwritten"})
 
 
-def damaged(chronicle: Chronicle, owner: int, deployment: int, *, until_ms: int, since_ms: int = 0) -> str | None:
+def damaged(history: History, owner: int, deployment: int, *, until_ms: int, since_ms: int = 0) -> str | None:
     """Say what happened, without a word, to an entry that knows of the owner's withdrawals; ``None`` if nothing did."""
     for letter, kinds in ((A3, UNSAID), (A5, OVERWRITTEN)):
-        if chronicle.lost(owner, deployment, kinds, since_ms=since_ms, until_ms=until_ms):
+        if history.lost(owner, deployment, kinds, since_ms=since_ms, until_ms=until_ms):
             return letter
     return None
 
 
-def admitted_double(chronicle: Chronicle, first: Row, second: Row) -> str | None:
+def admitted_double(history: History, first: Row, second: Row) -> str | None:
     """Say why a second debit of one payment is outside the promise, or ``None``."""
     assert first.sender is not None
     assert second.sender is not None
-    old, new = (chronicle.tries[row.sender.attempt] for row in (first, second) if row.sender)
+    old, new = (history.tries[row.sender.attempt] for row in (first, second) if row.sender)
     if first.key == second.key and second.created_ms - first.created_ms < TEN_MINUTES_MS:
         return A1
     if old.deployment != new.deployment:
         return A2 if first.key == second.key else None
-    if reposted_although_moved(chronicle, first, second.created_ms):
+    if reposted_although_moved(history, first, second.created_ms):
         return A4_REPOST
     # A refusal that was none was concluded in between, so the order was made anew.
-    for claim in chronicle.claims:
+    for claim in history.claims:
         of_this = claim.kind == "WithdrawalRejected" and claim.sender.owner == first.sender.owner
         if of_this and first.created_ms <= claim.at_ms <= second.created_ms:
             letter = late_or_unlisted([first], claim.at_ms)
@@ -63,56 +63,56 @@ def admitted_double(chronicle: Chronicle, first: Row, second: Row) -> str | None
                 return letter
     # What was lost before the first try of either began knew nothing of it.
     began_ms = min(
-        chronicle.tries[post.request.sender.attempt].began_ms
-        for post in chronicle.posts
+        history.tries[post.request.sender.attempt].began_ms
+        for post in history.posts
         if post.request.key in {first.key, second.key} and post.deployment == old.deployment
     )
-    return damaged(chronicle, first.sender.owner, new.deployment, since_ms=began_ms, until_ms=second.created_ms)
+    return damaged(history, first.sender.owner, new.deployment, since_ms=began_ms, until_ms=second.created_ms)
 
 
-def made_meanwhile_by_a_sibling(chronicle: Chronicle, claim: Claim, row: Row) -> bool:
+def made_meanwhile_by_a_sibling(history: History, claim: Claim, row: Row) -> bool:
     """Whether another task with the same reference had this row made after the try had begun that speaks of it."""
-    speaks = chronicle.tries[claim.sender.attempt]
-    made = None if row.sender is None else chronicle.tries[row.sender.attempt]
+    speaks = history.tries[claim.sender.attempt]
+    made = None if row.sender is None else history.tries[row.sender.attempt]
     return made is not None and made.task != speaks.task and row.created_ms > speaks.began_ms
 
 
-def reposted_although_moved(chronicle: Chronicle, row: Row, until_ms: int) -> bool:
+def reposted_although_moved(history: History, row: Row, until_ms: int) -> bool:
     """Whether somebody who could have known of the request that made this row had it posted again, and was heard."""
-    sent_ms = _sent_ms(chronicle, row)
+    sent_ms = _sent_ms(history, row)
     return any(
         decided.action == "repost"
         and row.sender is not None
         and decided.owner == row.sender.owner
-        and decided.decision_id in chronicle.applied
+        and decided.decision_id in history.applied
         and sent_ms <= decided.looked_ms <= until_ms
-        for decided in chronicle.decided
+        for decided in history.decided
     )
 
 
 def admitted_receipt(  # noqa: PLR0911 - one return a case
-    chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim, own: list[Row]
+    history: History, exchange: SimulatedExchange, claim: Claim, own: list[Row]
 ) -> str | None:
     """Say why a receipt that names another's batch is outside the promise, or ``None``."""
-    for decided in chronicle.decided:
+    for decided in history.decided:
         adopted = decided.owner == claim.sender.owner and decided.action == "adopt" and decided.nonce == claim.nonce
-        if adopted and decided.decision_id in chronicle.applied:
+        if adopted and decided.decision_id in history.applied:
             return A4_ADOPT
-    if _has_our_tag(chronicle, exchange, claim):
+    if _has_our_tag(history, exchange, claim):
         return A9
-    if not _look_alike_in_window(chronicle, exchange, claim):
+    if not _look_alike_in_window(history, exchange, claim):
         return None
-    if any(reposted_although_moved(chronicle, row, claim.at_ms) for row in own):
+    if any(reposted_although_moved(history, row, claim.at_ms) for row in own):
         return A4_REPOST
     used = [row for row in own if row.created_ms <= claim.at_ms and row.key == claim.key]
     if not used and exchange.burned.get(claim.key, claim.at_ms) < claim.at_ms:
         return A6_BURNED
     if not used and claim.key in exchange.conflicts:
         return A6_DIED
-    if any(row.sender and chronicle.tries[row.sender.attempt].deployment != claim.deployment for row in used):
+    if any(row.sender and history.tries[row.sender.attempt].deployment != claim.deployment for row in used):
         return A6_OTHER
     return late_or_unlisted(used, claim.at_ms) or damaged(
-        chronicle, claim.sender.owner, claim.deployment, until_ms=claim.at_ms
+        history, claim.sender.owner, claim.deployment, until_ms=claim.at_ms
     )
 
 
@@ -125,9 +125,9 @@ def late_or_unlisted(rows: list[Row], at_ms: int) -> str | None:
     return None
 
 
-def _sent_ms(chronicle: Chronicle, row: Row) -> int:
+def _sent_ms(history: History, row: Row) -> int:
     """Return when the request that made this row left."""
-    return next(post.sent_ms for post in chronicle.posts if post.request == row.request)
+    return next(post.sent_ms for post in history.posts if post.request == row.request)
 
 
 def _expires_ms(row: Row) -> int:
@@ -143,17 +143,17 @@ def _was_hidden(row: Row, from_ms: int, to_ms: int) -> bool:
     return listed_late or in_the_gap
 
 
-def _has_our_tag(chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim) -> bool:
+def _has_our_tag(history: History, exchange: SimulatedExchange, claim: Claim) -> bool:
     """Whether a tagged withdrawal was taken for the one of that batch, made by somebody else with the very amount."""
-    ours = {claim.asked, *(request.amount for request in chronicle.signed if request.key == claim.key)}
-    return chronicle.tries[claim.sender.attempt].adoption == "amount" and any(
+    ours = {claim.asked, *(request.amount for request in history.signed if request.key == claim.key)}
+    return history.tries[claim.sender.attempt].adoption == "amount" and any(
         row.batch_nonce == claim.nonce and row.key != claim.key and row.amount in ours for row in exchange.rows
     )
 
 
-def _look_alike_in_window(chronicle: Chronicle, exchange: SimulatedExchange, claim: Claim) -> bool:
+def _look_alike_in_window(history: History, exchange: SimulatedExchange, claim: Claim) -> bool:
     """Whether a row of that batch, made by somebody else, looks as if a request that this payment signed had."""
-    requests = [request for request in chronicle.signed if request.key == claim.key]
+    requests = [request for request in history.signed if request.key == claim.key]
     for row in exchange.rows:
         if row.batch_nonce != claim.nonce or row.key == claim.key:
             continue

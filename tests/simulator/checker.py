@@ -22,14 +22,14 @@ from tests.simulator.admitted import (
     made_meanwhile_by_a_sibling,
     reposted_although_moved,
 )
-from tests.simulator.chronicle import LOST
+from tests.simulator.history import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from tests.simulator.chronicle import Chronicle, Claim, Post
     from tests.simulator.exchange import Row, SimulatedExchange
+    from tests.simulator.history import Claim, History, Post
 
 NOTHING_MOVED = frozenset({"WithdrawalRejected", "Unreachable", "Throttled"})
 
@@ -48,14 +48,14 @@ class Findings:
     misled: set[int] = field(default_factory=set)
 
 
-def judge(chronicle: Chronicle, exchange: SimulatedExchange) -> Findings:
+def check_world(history: History, exchange: SimulatedExchange) -> Findings:
     """Check I1 to I6, and that no two signatures live at once, over one world's history."""
-    return _Judge(chronicle, exchange).verdict()
+    return _Checker(history, exchange).verdict()
 
 
-class _Judge:
-    def __init__(self, chronicle: Chronicle, exchange: SimulatedExchange) -> None:
-        self._chronicle = chronicle
+class _Checker:
+    def __init__(self, history: History, exchange: SimulatedExchange) -> None:
+        self._chronicle = history
         self._exchange = exchange
         self._found = Findings()
         self._debits: dict[int, list[Row]] = defaultdict(list)
@@ -63,7 +63,7 @@ class _Judge:
             if row.sender is not None:
                 self._debits[row.sender.owner].append(row)
         self._posts: dict[tuple[str, int], list[Post]] = defaultdict(list)
-        for post in chronicle.posts:
+        for post in history.posts:
             self._posts[post.request.key, post.deployment].append(post)
 
     def verdict(self) -> Findings:
@@ -220,15 +220,15 @@ class _Judge:
     def _one_live_signature(self, before: Post, post: Post) -> None:
         """Nothing is sent while an unrefused request of the same record, which its try could see, may still land."""
         old, new = before.request, post.request
-        chronicle = self._chronicle
+        history = self._chronicle
         could_see = (
-            old.sender.attempt == new.sender.attempt or chronicle.tries[new.sender.attempt].began_ms > before.sent_ms
+            old.sender.attempt == new.sender.attempt or history.tries[new.sender.attempt].began_ms > before.sent_ms
         )
         if (
             could_see
             and post.sent_ms <= old.signed_ms + old.window_ms
-            and (old.sender.attempt, old.signed_ms) not in chronicle.refused
-            and not chronicle.lost(new.sender.owner, post.deployment, LOST, until_ms=post.sent_ms)
+            and (old.sender.attempt, old.signed_ms) not in history.refused
+            and not history.lost(new.sender.owner, post.deployment, LOST, until_ms=post.sent_ms)
         ):
             self._found.violations.append(f"two live signatures: try {new.sender.attempt} posted at {post.sent_ms}")
 

@@ -1,8 +1,8 @@
 """
 The simulated exchange: what a withdraw request does, and what the two lists show.
 
-This is evidence, so it is meant to be read: every unknown of the real exchange is one field of ``Habits``, and nothing
-in here knows anything of the code under test. ``sender`` is a label for the checker; no rule looks at it.
+This is evidence, so it is meant to be read: every unknown of the real exchange is one field of ``ExchangeOptions``, and
+nothing in here knows anything of the code under test. ``sender`` is a label for the checker; no rule looks at it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections import Counter
     from random import Random
 
-    from tests.simulator.agenda import Agenda
+    from tests.simulator.scheduler import Scheduler
 
 FEE = Decimal("0.001")  # at first
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class ExchangeOptions:
     """What is not known of Pacifica, as one world has it."""
 
     burns_keys: bool = False
@@ -100,8 +100,8 @@ class SimulatedExchange:
     ``window_ms`` is how long the connections to it let a signature live.
     """
 
-    habits: Habits
-    agenda: Agenda
+    options: ExchangeOptions
+    scheduler: Scheduler
     rng: Random
     seen: Counter[str]
     balance: Decimal = Decimal(1000)
@@ -123,14 +123,14 @@ class SimulatedExchange:
         used_ms = self.keys.get(key)
         if used_ms is None or used_ms <= self.forgot_all_ms:
             return False
-        retention_ms = self.habits.key_retention_ms
-        return retention_ms is None or self.agenda.now_ms - used_ms < retention_ms
+        retention_ms = self.options.key_retention_ms
+        return retention_ms is None or self.scheduler.now_ms - used_ms < retention_ms
 
     def receive(self, request: Request, *, arrived_ms: int | None = None) -> Outcome:
         """Check and execute one request, now; its signature was checked when it arrived, or is checked now."""
         if (refusal := self.signature_refused(request, arrived_ms)) is not None:
             return refusal
-        if self.habits.balance_before_key and self.balance < request.amount:
+        if self.options.balance_before_key and self.balance < request.amount:
             return self._unprocessable(request, "insufficient balance, before the key was looked at")
         if self.remembers(request.key):
             self.seen["answered 409"] += 1
@@ -142,16 +142,16 @@ class SimulatedExchange:
         if self.refusing or self.balance < request.amount:
             return self._unprocessable(request, "refused" if self.refusing else "insufficient balance")
         self.balance -= request.amount
-        self.keys[request.key] = self.agenda.now_ms
+        self.keys[request.key] = self.scheduler.now_ms
         row = self._accept(request, request.symbol, request.amount)
         return Accepted(Receipt(row.symbol, row.batch_nonce, row.amount, row.fee))
 
     def signature_refused(self, request: Request, arrived_ms: int | None = None) -> Rejected | None:
         """Refuse what is signed for another time, where this exchange checks that."""
-        now_ms = self.agenda.now_ms
-        if arrived_ms is not None and self.habits.expiry_at_arrival:
+        now_ms = self.scheduler.now_ms
+        if arrived_ms is not None and self.options.expiry_at_arrival:
             now_ms = arrived_ms
-        tolerance_ms = self.habits.future_tolerance_ms
+        tolerance_ms = self.options.future_tolerance_ms
         too_early = tolerance_ms is not None and request.signed_ms > now_ms + tolerance_ms
         if too_early or request.signed_ms + request.window_ms < now_ms:
             self.seen["signed for another time"] += 1
@@ -178,7 +178,7 @@ class SimulatedExchange:
 
     def settle(self) -> None:
         """Send everything that is pending on chain, now."""
-        now_ms, gap_ms = self.agenda.now_ms, self.habits.settle_gap_ms
+        now_ms, gap_ms = self.scheduler.now_ms, self.options.settle_gap_ms
         self.rows = [
             replace(row, settles_ms=now_ms, in_history_ms=now_ms + gap_ms) if row.settles_ms > now_ms else row
             for row in self.rows
@@ -186,7 +186,7 @@ class SimulatedExchange:
 
     def pending(self) -> tuple[PendingWithdrawal, ...]:
         """Return the pending list as shown now."""
-        now_ms = self.agenda.now_ms
+        now_ms = self.scheduler.now_ms
         return tuple(
             PendingWithdrawal(row.symbol, row.amount - row.fee, row.amount, row.fee, row.batch_nonce, row.created_ms)
             for row in self.rows
@@ -198,17 +198,17 @@ class SimulatedExchange:
         return tuple(
             SettledWithdrawal(row.symbol, self.shown_amount(row), row.batch_nonce, f"tx-{row.batch_nonce}", shown_ms)
             for row in self.rows
-            if self.agenda.now_ms >= max(row.in_history_ms, row.listed_ms)
+            if self.scheduler.now_ms >= max(row.in_history_ms, row.listed_ms)
             and (shown_ms := self.shown_ms(row)) >= since_ms
         )
 
     def shown_amount(self, row: Row) -> Decimal:
         """Return what the history says was withdrawn."""
-        return row.amount if self.habits.history_gross else row.amount - row.fee
+        return row.amount if self.options.history_gross else row.amount - row.fee
 
     def shown_ms(self, row: Row) -> int:
         """Return when the history says that it happened."""
-        return row.settles_ms if self.habits.history_shows_settlement_time else row.created_ms
+        return row.settles_ms if self.options.history_shows_settlement_time else row.created_ms
 
     def _unprocessable(self, request: Request, why: str) -> Rejected:
         self.seen[f"422 {why}"] += 1
@@ -219,27 +219,27 @@ class SimulatedExchange:
         return Rejected(422, 62, why)
 
     def _burn(self, request: Request) -> None:
-        if self.habits.burns_keys and not self.remembers(request.key):
+        if self.options.burns_keys and not self.remembers(request.key):
             self.seen["burned key"] += 1
-            self.keys[request.key] = self.agenda.now_ms
-            self.burned.setdefault(request.key, self.agenda.now_ms)
+            self.keys[request.key] = self.scheduler.now_ms
+            self.burned.setdefault(request.key, self.scheduler.now_ms)
 
     def _accept(self, request: Request | None, symbol: str, amount: Decimal) -> Row:
-        now_ms, habits = self.agenda.now_ms, self.habits
+        now_ms, options = self.scheduler.now_ms, self.options
         nonce, settles_ms = self._batch(symbol)
-        listed_ms = now_ms + int(habits.list_lag_ms * self.rng.random())
-        in_history_ms = settles_ms + int(habits.settle_gap_ms * self.rng.random())
+        listed_ms = now_ms + int(options.list_lag_ms * self.rng.random())
+        in_history_ms = settles_ms + int(options.settle_gap_ms * self.rng.random())
         row = Row(request, symbol, amount, nonce, self.fee, now_ms, listed_ms, settles_ms, in_history_ms)
         self.rows.append(row)
         return row
 
     def _batch(self, symbol: str) -> tuple[int, int]:
-        now_ms = self.agenda.now_ms
-        if self.habits.shared_batches:
+        now_ms = self.scheduler.now_ms
+        if self.options.shared_batches:
             for row in reversed(self.rows):
                 if row.symbol == symbol and row.settles_ms > now_ms:
                     self.seen["shared batch"] += 1
                     return row.batch_nonce, row.settles_ms
-        counter = "" if self.habits.global_nonces else symbol
+        counter = "" if self.options.global_nonces else symbol
         self._nonces[counter] = nonce = self._nonces.get(counter, 41) + 1
-        return nonce, now_ms + self.rng.randint(*self.habits.settle_ms)
+        return nonce, now_ms + self.rng.randint(*self.options.settle_ms)

@@ -11,9 +11,9 @@ from pacifica_provider.withdrawals.ledger import BIRTH_ENTRY, LedgerState, Ledge
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tests.simulator.agenda import Agenda
-    from tests.simulator.chronicle import Chronicle
-    from tests.simulator.weather import Weather
+    from tests.simulator.fault_injector import FaultInjector
+    from tests.simulator.history import History
+    from tests.simulator.scheduler import Scheduler
     from tests.simulator.worker import Worker
 
 
@@ -27,8 +27,8 @@ class LedgerTable:
 
     deployment: int
     fenced: bool
-    agenda: Agenda
-    chronicle: Chronicle
+    scheduler: Scheduler
+    history: History
     entries: dict[str, str] = field(default_factory=dict)
     log: list[tuple[int, str, str | None]] = field(default_factory=list)
     loses: int = 0
@@ -52,7 +52,7 @@ class LedgerTable:
     def delete(self, name: str, /) -> None:
         """Remove an entry."""
         if self.entries.pop(name, None) is not None:
-            self.log.append((self.agenda.now_ms, name, None))
+            self.log.append((self.scheduler.now_ms, name, None))
 
     def names(self) -> list[str]:
         """Return the name of every entry."""
@@ -63,7 +63,7 @@ class LedgerTable:
     def put(self, name: str, text: str) -> None:
         """Write an entry's text."""
         self.entries[name] = text
-        self.log.append((self.agenda.now_ms, name, text))
+        self.log.append((self.scheduler.now_ms, name, text))
 
     def json(self, name: str) -> Any:
         """Return an entry, read; ``None`` if there is none."""
@@ -73,14 +73,14 @@ class LedgerTable:
 
     def lose(self, name: str, what: str) -> None:
         """Let an entry be gone without a word: ``what`` says how."""
-        self.chronicle.mark(self.deployment, "entry lost", names={name})
-        self.chronicle.seen[what] += 1
+        self.history.mark(self.deployment, "entry lost", names={name})
+        self.history.seen[what] += 1
         self.delete(name)
 
     def restore(self, to_ms: int, *, said: bool) -> None:
         """Come back from a backup; ``airflow pacifica ledger restored`` is said before any task runs, or it is not."""
         lost = {name for at_ms, name, _ in self.log if at_ms > to_ms}
-        self.chronicle.mark(self.deployment, "restored, said" if said else "restored, not said", names=lost)
+        self.history.mark(self.deployment, "restored, said" if said else "restored, not said", names=lost)
         then: dict[str, str] = {}
         for at_ms, name, text in self.log:
             if at_ms <= to_ms and text is not None:
@@ -92,13 +92,13 @@ class LedgerTable:
         for name, text in then.items():
             self.put(name, text)
         if said:
-            restored(self, self.agenda.now_ms)
+            restored(self, self.scheduler.now_ms)
 
     def prune(self, before_ms: int) -> None:
         """Forget what ended before, as ``airflow pacifica ledger prune`` does."""
         before = set(self.entries)
-        prune(self, before_ms, self.agenda.now_ms)
-        self.chronicle.mark(self.deployment, "pruned", names=before - set(self.entries))
+        prune(self, before_ms, self.scheduler.now_ms)
+        self.history.mark(self.deployment, "pruned", names=before - set(self.entries))
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class SimulatedLedger:
 
     table: LedgerTable
     worker: Worker
-    weather: Weather
+    injector: FaultInjector
     replaced: Callable[[], bool]
     fenced: bool = field(init=False)
     _known: dict[str, str | None] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class SimulatedLedger:
         self._fence()
         self._put(name, json.dumps(value))
         if name.startswith("withdrawal_"):
-            self.table.chronicle.applied.update(value["decisions"])
+            self.table.history.applied.update(value["decisions"])
         self._answer(f"set {_kind(name)}, unanswered")
 
     def delete(self, name: str, /) -> None:
@@ -151,8 +151,8 @@ class SimulatedLedger:
             table.loses -= 1
             if table.loses == 0:
                 self.worker.tell(f"this write of {name} will be lost")
-                self.weather.seen["write lost"] += 1
-                table.chronicle.mark(table.deployment, "entry lost", names={name})
+                self.injector.seen["write lost"] += 1
+                table.history.mark(table.deployment, "entry lost", names={name})
                 return
         known = self._known.get(name)
         # A fence stands between the tries of one task, not between two mapped tasks that ask for one reference. A list
@@ -160,29 +160,29 @@ class SimulatedLedger:
         checked = name.startswith("withdrawal_") or (name.startswith("task_") and self._read_last == name)
         if checked and table.entries.get(name) != known:
             self.worker.tell("this write goes over what another try has written")
-            table.chronicle.mark(table.deployment, "overwritten", names={name})
+            table.history.mark(table.deployment, "overwritten", names={name})
         table.put(name, text)
         self._known[name] = text
 
     def _fence(self) -> None:
         if self.fenced and self.replaced():
-            self.weather.seen["fenced off"] += 1
+            self.injector.seen["fenced off"] += 1
             raise LedgerUnavailableError("this try has been replaced")
 
     def _call(self, what: str) -> None:
         self.worker.step(what)
-        self.worker.agenda.wait(self.worker.rng.random() * 20)
-        if self.worker.fate.ledger_down or self.weather.strikes(self.weather.profile.ledger_trouble):
+        self.worker.scheduler.wait(self.worker.rng.random() * 20)
+        if self.worker.process_faults.ledger_down or self.injector.strikes(self.injector.profile.ledger_trouble):
             self._fail(what)
 
     def _answer(self, what: str) -> None:
         self.worker.step(what)
-        if self.weather.strikes(self.weather.profile.ledger_trouble / 3):
+        if self.injector.strikes(self.injector.profile.ledger_trouble / 3):
             self._fail(f"the answer to {what}")
 
     def _fail(self, what: str) -> None:
         self.worker.ledger_faults += 1
-        self.weather.seen["ledger failed"] += 1
+        self.injector.seen["ledger failed"] += 1
         self.worker.tell(f"{what} fails")
         raise LedgerUnavailableError(f"{what} failed")
 

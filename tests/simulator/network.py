@@ -25,10 +25,10 @@ from pacifica_provider.exceptions import Throttled as ThrottledError
 from tests.simulator.exchange import Request, Sender
 
 if TYPE_CHECKING:
-    from tests.simulator.chronicle import Chronicle
     from tests.simulator.elsewhere import Elsewhere
     from tests.simulator.exchange import SimulatedExchange
-    from tests.simulator.weather import PostFault, Weather
+    from tests.simulator.fault_injector import FaultInjector, PostFault
+    from tests.simulator.history import History
     from tests.simulator.worker import Worker
 
 TIMEOUT_MS = 10_000
@@ -41,8 +41,8 @@ class SimulatedClient:
 
     exchange: SimulatedExchange
     worker: Worker
-    weather: Weather
-    chronicle: Chronicle
+    injector: FaultInjector
+    history: History
     sender: Sender
     elsewhere: Elsewhere
     expiry_window_ms: int = 10_000
@@ -50,15 +50,15 @@ class SimulatedClient:
     def pending_withdrawals(self) -> Listing[PendingWithdrawal]:
         """Read the pending list, and the exchange's clock by its ``Date``."""
         self._get("GET pending")
-        rows, now_ms = self.exchange.pending(), self.exchange.agenda.now_ms
-        dated = not self.weather.strikes(self.weather.profile.get_trouble / 10)
+        rows, now_ms = self.exchange.pending(), self.exchange.scheduler.now_ms
+        dated = not self.injector.strikes(self.injector.profile.get_trouble / 10)
         self._pass()
         return Listing(rows, now_ms // 1000 * 1000 if dated else None, None)
 
     def withdrawal_history(self, since_ms: int | None = None) -> Listing[SettledWithdrawal]:
         """Read the history."""
         self._get("GET history")
-        rows, now_ms = self.exchange.history(since_ms or 0), self.exchange.agenda.now_ms
+        rows, now_ms = self.exchange.history(since_ms or 0), self.exchange.scheduler.now_ms
         self._pass()
         return Listing(rows, now_ms // 1000 * 1000, None)
 
@@ -67,7 +67,7 @@ class SimulatedClient:
         self._get("GET fee")
         self._pass()
         if self.exchange.bridge_gone:
-            self.weather.seen["bridge gone"] += 1
+            self.injector.seen["bridge gone"] += 1
             raise ConfigurationError("Pacifica answered HTTP 404. Nothing was sent.")
         return BridgeParameters(symbol, self.exchange.fee, 9)
 
@@ -83,36 +83,38 @@ class SimulatedClient:
             "expiry_window": self.expiry_window_ms,
         }
         withdrawal = SignedWithdrawal(timestamp_ms, HttpRequest("POST", BASE_URL, {}, json.dumps(signed).encode()))
-        self.chronicle.signed.append(self._delivered(withdrawal))
+        self.history.signed.append(self._delivered(withdrawal))
         return withdrawal
 
     def send(self, withdrawal: SignedWithdrawal) -> Outcome:
         """Send it once, and see what comes of it."""
         self.worker.step("POST, nothing sent")
         request = self._delivered(withdrawal)
-        self.chronicle.posted(request)
-        fault = self.weather.post_fault()
-        if self.weather.strikes(self.weather.profile.foreign_in_window):
-            self.weather.seen["foreign withdrawal in the window"] += 1
-            agenda = self.exchange.agenda
-            agenda.at(agenda.now_ms + self.worker.rng.randint(0, 9_000), lambda: self.elsewhere.withdraw_like(request))
+        self.history.posted(request)
+        fault = self.injector.post_fault()
+        if self.injector.strikes(self.injector.profile.foreign_in_window):
+            self.injector.seen["foreign withdrawal in the window"] += 1
+            scheduler = self.exchange.scheduler
+            scheduler.at(
+                scheduler.now_ms + self.worker.rng.randint(0, 9_000), lambda: self.elsewhere.withdraw_like(request)
+            )
         self.worker.tell(f"POST {request.key[:8]} signed {request.signed_ms}: {fault or 'no fault'}")
         self._pass()
         outcome = self._executed(request, fault)
         self.worker.step("POST, nothing answered")
         self._pass()
         if isinstance(outcome, (Rejected, Throttled)):
-            self.chronicle.answered_no(request)
+            self.history.answered_no(request)
         self.worker.tell(f"answer: {outcome}")
         return outcome
 
     def _executed(self, request: Request, fault: PostFault | None) -> Outcome:
         """Let the request come to the exchange now, later, or never."""
-        now_ms, rng = self.exchange.agenda.now_ms, self.worker.rng
+        now_ms, rng = self.exchange.scheduler.now_ms, self.worker.rng
         if fault == "held inside":
             return self._held(request, now_ms + rng.randint(500, 60_000))
         if fault in {"lands late", "replayed"}:
-            self.exchange.agenda.at(now_ms + rng.randint(100, 25_000), lambda: self.exchange.receive(request))
+            self.exchange.scheduler.at(now_ms + rng.randint(100, 25_000), lambda: self.exchange.receive(request))
         if fault in {None, "replayed"}:
             return self.exchange.receive(request)
         if fault == "delivered twice":
@@ -147,8 +149,8 @@ class SimulatedClient:
         refused = exchange.signature_refused(request)
         if refused is not None:
             return refused
-        arrived_ms = exchange.agenda.now_ms
-        if exchange.habits.conflict_in_progress and not exchange.remembers(request.key):
+        arrived_ms = exchange.scheduler.now_ms
+        if exchange.options.conflict_in_progress and not exchange.remembers(request.key):
             exchange.in_progress.add(request.key)
 
         def execute() -> Outcome:
@@ -156,13 +158,13 @@ class SimulatedClient:
             return exchange.receive(request, arrived_ms=arrived_ms)
 
         if done_ms - arrived_ms < TIMEOUT_MS:
-            exchange.agenda.wait_until(done_ms)
+            exchange.scheduler.wait_until(done_ms)
             return execute()
-        exchange.agenda.at(done_ms, execute)
+        exchange.scheduler.at(done_ms, execute)
         return self._no_answer()
 
     def _no_answer(self) -> Outcome:
-        self.exchange.agenda.wait(self.worker.rng.choice((50, 2_000, TIMEOUT_MS)))
+        self.exchange.scheduler.wait(self.worker.rng.choice((50, 2_000, TIMEOUT_MS)))
         return classify(TransportFailure("ReadTimeout"))
 
     def _odd(self, outcome: Outcome) -> Outcome:
@@ -189,17 +191,17 @@ class SimulatedClient:
     def _get(self, what: str) -> None:
         self.worker.step(what)
         self._pass()
-        trouble = self.weather.profile.get_trouble
-        if self.weather.strikes(trouble):
-            self.weather.seen["GET failed"] += 1
-            self.exchange.agenda.wait(self.worker.rng.choice((50, TIMEOUT_MS)))
+        trouble = self.injector.profile.get_trouble
+        if self.injector.strikes(trouble):
+            self.injector.seen["GET failed"] += 1
+            self.exchange.scheduler.wait(self.worker.rng.choice((50, TIMEOUT_MS)))
             raise Unreachable(f"{what} failed.")
-        if self.weather.strikes(trouble / 4):
-            self.weather.seen["GET throttled"] += 1
+        if self.injector.strikes(trouble / 4):
+            self.injector.seen["GET throttled"] += 1
             retry_after_s = self.worker.rng.choice((1.0, 20.0, 60.0, 300.0))
             raise ThrottledError(f"{what}: too many requests.", retry_after_s=retry_after_s, status=429)
 
     def _pass(self) -> None:
         """Let one way through the network pass: mostly quick, sometimes seconds."""
-        slow = self.weather.strikes(self.weather.profile.get_trouble / 4)
-        self.exchange.agenda.wait(self.worker.rng.random() * (4_000 if slow else 120))
+        slow = self.injector.strikes(self.injector.profile.get_trouble / 4)
+        self.exchange.scheduler.wait(self.worker.rng.random() * (4_000 if slow else 120))

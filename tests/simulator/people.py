@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pacifica_provider.api.amounts import canonical_text
 from pacifica_provider.withdrawals.ledger import BIRTH_ENTRY, decision_entry, withdrawal_entry
-from tests.simulator.chronicle import Decided
+from tests.simulator.history import Decided
 from tests.simulator.profiles import HOUR, MINUTE
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ _MALFORMED: tuple[object, ...] = (
 def act_on(task: Task) -> bool:
     """Take a decision, if the task's end asks for one and somebody cares; return whether the task is to be cleared."""
     world = task.setting
-    weather, rng = world.weather, world.rng
-    if task.outcome not in _ASKS_FOR_A_PERSON or not weather.strikes(weather.profile.person):
+    injector, rng = world.injector, world.rng
+    if task.outcome not in _ASKS_FOR_A_PERSON or not injector.strikes(injector.profile.person):
         return False
-    wrong = weather.strikes(weather.profile.person_wrong)
+    wrong = injector.strikes(injector.profile.person_wrong)
     decision = decide_wrongly(task) if wrong else decide_rightly(task)
     if decision is None:
         return False
     late_ms = 0
-    if weather.strikes(weather.profile.person_late):
+    if injector.strikes(injector.profile.person_late):
         world.seen["person: late"] += 1
         late_ms = rng.choice((5_000, MINUTE, 10 * MINUTE, 2 * HOUR))
     leave(task, decision, late_ms=late_ms)
@@ -61,7 +61,7 @@ def decide_rightly(task: Task) -> dict[str, Any] | None:
         ]
         if not fitting:
             return {"action": "void"}
-        listed = [row for row in fitting if row.is_listed(world.agenda.now_ms)]
+        listed = [row for row in fitting if row.is_listed(world.scheduler.now_ms)]
         # Of two deployments' rows, a person takes that of the own one.
         listed.sort(key=lambda row: _deployment_of(world, row) != task.run.deployment.table.deployment)
         return _adopting(task, listed[0]) if listed else None
@@ -75,7 +75,7 @@ def decide_wrongly(task: Task) -> Any:
     world, rng = task.setting, task.setting.rng
     record = record_of(task) or {"fingerprint": "f", "attempts": []}
     choice = rng.randrange(7)
-    rows = [row for row in world.exchange.rows if row.is_listed(world.agenda.now_ms)]
+    rows = [row for row in world.exchange.rows if row.is_listed(world.scheduler.now_ms)]
     if choice == 0:
         return {"action": "void"}
     if choice == 1:
@@ -96,11 +96,11 @@ def leave(task: Task, decision: Any, *, late_ms: int = 0) -> None:
     world, payment = task.setting, task.payment
     if isinstance(decision, dict) and "by" not in decision:
         decision = {"key": payment.identity.idempotency_key(), **decision}
-        number = len(world.chronicle.decided)
+        number = len(world.history.decided)
         decision = {**decision, "by": "ana", "why": "looked into it", "decision_id": f"decision-{number}"}
         _note(task, decision)
-    world.chronicle.tell(f"person t{task.number}", f"{decision}, in {late_ms / 1000:g} s")
-    world.agenda.at(world.agenda.now_ms + late_ms, partial(_put, task, payment, decision))
+    world.history.tell(f"person t{task.number}", f"{decision}, in {late_ms / 1000:g} s")
+    world.scheduler.at(world.scheduler.now_ms + late_ms, partial(_put, task, payment, decision))
 
 
 def _put(task: Task, payment: Payment, decision: Any) -> None:
@@ -114,14 +114,14 @@ def _note(task: Task, decision: dict[str, Any]) -> None:
     own = debits_of(world, owner)
     action, nonce = decision["action"], decision.get("batch_nonce")
     right = {"adopt": any(row.batch_nonce == nonce for row in own), "repost": not own, "void": True}[action]
-    world.chronicle.decided.append(Decided(decision["decision_id"], action, owner, world.agenda.now_ms, nonce, right))
+    world.history.decided.append(Decided(decision["decision_id"], action, owner, world.scheduler.now_ms, nonce, right))
     world.seen[f"person: {action}, {'rightly' if right else 'wrongly'}"] += 1
 
 
 def _adopting(task: Task, row: Row) -> dict[str, Any]:
     """Name a row as the lists show it now."""
     world = task.setting
-    pending = row.settles_ms > world.agenda.now_ms
+    pending = row.settles_ms > world.scheduler.now_ms
     record = record_of(task) or {"fingerprint": "f"}
     return {
         "action": "adopt",
@@ -135,7 +135,7 @@ def _adopting(task: Task, row: Row) -> dict[str, Any]:
 def _reposting(task: Task, record: dict[str, Any]) -> dict[str, Any]:
     """Say that nothing moved, naming every row that is listed and is not this payment's."""
     world = task.setting
-    named = {row.batch_nonce for row in world.exchange.rows if row.is_listed(world.agenda.now_ms)}
+    named = {row.batch_nonce for row in world.exchange.rows if row.is_listed(world.scheduler.now_ms)}
     own = {row.batch_nonce for row in debits_of(world, task.payment.owner)}
     if world.rng.random() < 0.5:  # in haste, without looking whose they are
         own = set()
@@ -149,7 +149,7 @@ def _reposting(task: Task, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deployment_of(setting: Setting, row: Row) -> int | None:
-    return None if row.sender is None else setting.chronicle.tries[row.sender.attempt].deployment
+    return None if row.sender is None else setting.history.tries[row.sender.attempt].deployment
 
 
 def record_of(task: Task) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tests.simulator.exchange import Habits
+from tests.simulator.exchange import ExchangeOptions
 
 if TYPE_CHECKING:
     from random import Random
@@ -52,7 +52,7 @@ class Profile:
     bridge_gone: float  # a world
     odd_window: float  # a world: signatures live for a second, half a minute, or longer than they should
     hasty: float  # an end of a try: the delay until the next is not the operator's
-    strange_exchange: float  # a world: habits beyond what is promised for
+    strange_exchange: float  # a world: options beyond what is promised for
     refusing: float  # a world
     poor: float  # a world: balance for little more than one
     equal_tags: bool = False  # whoever else tags amounts has our tags, which happens once in 9,999 times
@@ -150,7 +150,7 @@ def draw_window_ms(rng: Random, unlucky: bool) -> int:
     return rng.choice((1_000, 30_000, 200_000)) if unlucky else 10_000
 
 
-def draw_habits(rng: Random, profile: Profile) -> Habits:
+def draw_habits(rng: Random, profile: Profile) -> ExchangeOptions:
     """Return what the exchange of one world is like; within the promise unless the profile's luck says otherwise."""
 
     def coin(probability: float = 0.5) -> bool:
@@ -165,7 +165,7 @@ def draw_habits(rng: Random, profile: Profile) -> Habits:
         retention_ms = rng.randint(MINUTE, 10 * MINUTE - 1)
     if coin(profile.strange_exchange):
         gap_ms = rng.randint(10_000, 20 * MINUTE)
-    return Habits(
+    return ExchangeOptions(
         burns_keys=coin(),
         conflict_in_progress=coin(),
         balance_before_key=coin(),

@@ -56,53 +56,53 @@ class DagRun:
 
     def add(self, *payments: Payment) -> Task:
         """Add a task instance that makes these payments."""
-        chronicle = self.setting.chronicle
-        task = Task(self.setting, self, chronicle.next_task(), len(self.tasks), list(payments))
+        history = self.setting.history
+        task = Task(self.setting, self, history.next_task(), len(self.tasks), list(payments))
         self.tasks.append(task)
         return task
 
     def start(self) -> None:
         """Start every task instance; another task of the run may have been cleared before (F96)."""
-        weather, agenda = self.setting.weather, self.setting.agenda
-        if weather.strikes(weather.profile.clear_beside):
+        injector, scheduler = self.setting.injector, self.setting.scheduler
+        if injector.strikes(injector.profile.clear_beside):
             self.setting.seen["cleared beside"] += 1
-            agenda.at(agenda.now_ms + self.setting.rng.choice((0, 0, 1_000, 5 * MINUTE)), self._cleared_beside)
+            scheduler.at(scheduler.now_ms + self.setting.rng.choice((0, 0, 1_000, 5 * MINUTE)), self._cleared_beside)
         for task in self.tasks:
             self.begin(task)
 
     def _cleared_beside(self) -> None:
-        self.clears.append(self.setting.agenda.now_ms)
+        self.clears.append(self.setting.scheduler.now_ms)
 
     def begin(self, task: Task) -> None:
         """Run a task instance, with its retries."""
-        hasty = self.setting.weather.strikes(self.setting.weather.profile.hasty)
+        hasty = self.setting.injector.strikes(self.setting.injector.profile.hasty)
         task.retries = self.setting.rng.choice((0, 1, 2)) if hasty else 3
         task.outcome = None
         delay_ms = self.setting.rng.choice((0, 100, 2_000, 60_000)) if self.kind.mapped else 0
-        self.setting.agenda.at(self.setting.agenda.now_ms + delay_ms, task.start)
+        self.setting.scheduler.at(self.setting.scheduler.now_ms + delay_ms, task.start)
 
     def task_ended(self) -> None:
         """See whether the whole run has ended, and what people make of it."""
         if any(task.outcome is None for task in self.tasks):
             return
-        weather, rng, agenda = self.setting.weather, self.setting.rng, self.setting.agenda
-        if weather.fair or self.clears_left <= 0:
+        injector, rng, scheduler = self.setting.injector, self.setting.rng, self.setting.scheduler
+        if injector.fair or self.clears_left <= 0:
             return
         self.clears_left -= 1
         acted = [task for task in self.tasks if act_on(task)]
         if acted:
             wait_ms = rng.choice((0, 1_000, MINUTE, HOUR))
-            agenda.at(agenda.now_ms + wait_ms, partial(self.clear, acted))
-        elif weather.strikes(weather.profile.clear):
+            scheduler.at(scheduler.now_ms + wait_ms, partial(self.clear, acted))
+        elif injector.strikes(injector.profile.clear):
             wait_ms = rng.choice(
                 (1_000, rng.randint(5_000, MINUTE), rng.randint(MINUTE, HOUR), rng.randint(HOUR, 72 * HOUR))
             )
-            agenda.at(agenda.now_ms + wait_ms, self._clear_somehow)
+            scheduler.at(scheduler.now_ms + wait_ms, self._clear_somehow)
 
     def clear(self, tasks: Sequence[Task]) -> None:
         """Clear these task instances and run them again."""
         self.setting.seen["cleared"] += 1
-        self.clears.append(self.setting.agenda.now_ms)
+        self.clears.append(self.setting.scheduler.now_ms)
         for task in tasks:
             if task in self.tasks:
                 self.begin(task)
@@ -124,10 +124,10 @@ class DagRun:
         return [task for task in begun if task.outcome is None]
 
     def _clear_somehow(self) -> None:
-        weather, rng = self.setting.weather, self.setting.rng
+        injector, rng = self.setting.injector, self.setting.rng
         if self.kind.mapped and rng.random() < 0.4:
             self._reorder()
-        if weather.strikes(weather.profile.recreate):
+        if injector.strikes(injector.profile.recreate):
             self.recreate()
             self.start()
             return

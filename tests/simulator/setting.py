@@ -10,26 +10,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from tests.simulator.agenda import Agenda
-    from tests.simulator.chronicle import Chronicle
     from tests.simulator.elsewhere import Elsewhere
     from tests.simulator.exchange import SimulatedExchange
-    from tests.simulator.weather import Weather
+    from tests.simulator.fault_injector import FaultInjector
+    from tests.simulator.history import History
+    from tests.simulator.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Time, luck, the exchange and the history of one world."""
 
-    agenda: Agenda
+    scheduler: Scheduler
     rng: Random
-    weather: Weather
+    injector: FaultInjector
     exchange: SimulatedExchange
-    chronicle: Chronicle
+    history: History
     new_id: Callable[[], str]
     elsewhere: Elsewhere
 
     @property
     def seen(self) -> Counter[str]:
         """How often each ingredient occurred."""
-        return self.chronicle.seen
+        return self.history.seen

@@ -10,18 +10,18 @@ from pacifica_provider.exceptions import ConfigurationError, PacificaError, Retr
 from pacifica_provider.withdrawals.identity import Order, RunIdentity, tagged
 from pacifica_provider.withdrawals.ledger import task_entry, withdrawal_entry
 from pacifica_provider.withdrawals.withdraw import Policy, Runtime, TryContext, withdraw
-from tests.simulator.chronicle import Claim, Try
 from tests.simulator.exchange import Sender
-from tests.simulator.fates import draw_fate
+from tests.simulator.history import Claim, Try
 from tests.simulator.ledgers import SimulatedLedger
 from tests.simulator.network import BASE_URL, SimulatedClient
+from tests.simulator.process_faults import draw_process_faults
 from tests.simulator.worker import Worker
 
 if TYPE_CHECKING:
     from pacifica_provider.withdrawals.record import StoredReceipt
     from tests.simulator.runs import DagRun
     from tests.simulator.setting import Setting
-    from tests.simulator.worker import Fate
+    from tests.simulator.worker import ProcessFaults
 
 SYMBOL = "SOL"
 MINUTE_MS = 60_000
@@ -92,40 +92,40 @@ class Task:
         run_id = self.payments[0].identity.run_id
         return f"{run_id}/{self.index}" if self.run.kind.one_reference else None
 
-    def start(self, fate: Fate | None = None) -> None:
+    def start(self, process_faults: ProcessFaults | None = None) -> None:
         """Start the next try; one that still runs is a zombie from now on."""
         world, run = self.setting, self.run
-        self.began.append(world.agenda.now_ms)
-        self.current = len(world.chronicle.tries)
+        self.began.append(world.scheduler.now_ms)
+        self.current = len(world.history.tries)
         self._becomes(None)
         self.live.add(self.current)
         if len(self.live) > 1:
             world.seen["tries overlap"] += 1
         table = run.deployment.table
-        world.chronicle.tries.append(
+        world.history.tries.append(
             Try(
                 self.number,
                 self._named_for_ever,
                 table.deployment,
-                world.agenda.now_ms,
+                world.scheduler.now_ms,
                 table.fenced,
                 run.kind.adoption,
             )
         )
         worker = Worker(
-            agenda=world.agenda,
+            scheduler=world.scheduler,
             rng=world.rng,
-            fate=fate or draw_fate(world.weather),
+            process_faults=process_faults or draw_process_faults(world.injector),
             attempt=self.current,
             seen=world.seen,
-            tell=partial(world.chronicle.tell, f"t{self.number}#{len(self.began)}"),
+            tell=partial(world.history.tell, f"t{self.number}#{len(self.began)}"),
             frozen=partial(self._frozen, self.current),
         )
-        worker.tell(f"begins (skew {worker.fate.skew_ms} ms, clears {run.clear_number})")
-        world.agenda.spawn(lambda: self._run(worker))
-        if world.weather.strikes(world.weather.profile.overlap):
+        worker.tell(f"begins (skew {worker.process_faults.skew_ms} ms, clears {run.clear_number})")
+        world.scheduler.spawn(lambda: self._run(worker))
+        if world.injector.strikes(world.injector.profile.overlap):
             wait_ms = world.rng.choice((200, 5_000, 30_000))
-            world.agenda.at(world.agenda.now_ms + wait_ms, partial(self.replace, self.current))
+            world.scheduler.at(world.scheduler.now_ms + wait_ms, partial(self.replace, self.current))
 
     def replace(self, attempt: int) -> None:
         """Give up on a try whose heartbeat is missing, and start the next one beside it."""
@@ -147,12 +147,12 @@ class Task:
 
     def _becomes(self, outcome: str | None) -> None:
         self.outcome = outcome
-        self.history.append((self.setting.agenda.now_ms, outcome))
+        self.history.append((self.setting.scheduler.now_ms, outcome))
 
     def _frozen(self, attempt: int, duration_ms: int) -> None:
-        agenda, rng = self.setting.agenda, self.setting.rng
-        if duration_ms > 10_000 and not self.setting.weather.fair:
-            agenda.at(agenda.now_ms + rng.randint(5_000, 300_000), partial(self.replace, attempt))
+        scheduler, rng = self.setting.scheduler, self.setting.rng
+        if duration_ms > 10_000 and not self.setting.injector.fair:
+            scheduler.at(scheduler.now_ms + rng.randint(5_000, 300_000), partial(self.replace, attempt))
 
     def _run(self, worker: Worker) -> None:
         claims: list[Claim] = []
@@ -166,12 +166,12 @@ class Task:
     def _try(self, worker: Worker, claims: list[Claim]) -> None:
         """Do what the task does: withdraw once, or several times until something is wrong."""
         world = self.setting
-        if world.weather.strikes(world.weather.profile.early):
+        if world.injector.strikes(world.injector.profile.early):
             world.seen["failed before the withdrawal"] += 1
             claims.append(self._claim(worker, self.payments[0], "FailedBefore", worker.ledger_faults))
             return
         table = self.run.deployment.table
-        ledger = SimulatedLedger(table, worker, world.weather, lambda: worker.attempt != self.current)
+        ledger = SimulatedLedger(table, worker, world.injector, lambda: worker.attempt != self.current)
         said: list[Claim] = []
         for payment in list(self.payments):
             said.append(self._withdraw(worker, ledger, payment))
@@ -184,7 +184,7 @@ class Task:
         world, run = self.setting, self.run
         identity, order = self._rendered(payment)
         names = (identity.dag_id, identity.run_id, identity.task_id)
-        entries = world.chronicle.names[payment.owner]
+        entries = world.history.names[payment.owner]
         entries.add(withdrawal_entry(*names, identity.withdrawal_ref))
         instance = self.instance if run.kind.one_reference else None
         if instance is not None:
@@ -193,13 +193,13 @@ class Task:
         client = SimulatedClient(
             world.exchange,
             worker,
-            world.weather,
-            world.chronicle,
+            world.injector,
+            world.history,
             sender,
             world.elsewhere,
             world.exchange.window_ms,
         )
-        guarded = world.weather.strikes(world.weather.profile.guard)
+        guarded = world.injector.strikes(world.injector.profile.guard)
 
         def make_signer() -> SimulatedClient:
             if guarded:
@@ -229,7 +229,7 @@ class Task:
                     sleep_s=worker.sleep_s,
                     new_id=world.new_id,
                     jitter=world.rng.random,
-                    log=worker.tell if world.chronicle.tracing else _unheard,
+                    log=worker.tell if world.history.tracing else _unheard,
                 ),
             )
         except PacificaError as raised:
@@ -238,18 +238,18 @@ class Task:
             worker, payment, "success", worker.ledger_faults - faults, key=identity.idempotency_key(), order=order
         )
         claim = _filled(claim, receipt, error)
-        world.chronicle.claims.append(claim)
+        world.history.claims.append(claim)
         worker.tell(f"ends: {claim.kind} {claim.nonce if error is None else claim.text}")
         return claim
 
     def _rendered(self, payment: Payment) -> tuple[RunIdentity, Order]:
         """Render the task's templates, maybe to something else than last time."""
-        world, profile, kind = self.setting, self.setting.weather.profile, self.run.kind
+        world, profile, kind = self.setting, self.setting.injector.profile, self.run.kind
         identity, amount = payment.identity, payment.amount
-        if world.weather.strikes(profile.drift):
+        if world.injector.strikes(profile.drift):
             world.seen["order drifted"] += 1
             amount = "2"
-        if kind.one_reference and world.weather.strikes(profile.reference_drift):
+        if kind.one_reference and world.injector.strikes(profile.reference_drift):
             world.seen["reference drifted"] += 1
             identity = replace(identity, withdrawal_ref=f"daily-{self.current}")
         order = Order.parse(SYMBOL, amount)
@@ -262,7 +262,7 @@ class Task:
             sender=Sender(payment.owner, self.number, worker.attempt),
             deployment=self.run.deployment.table.deployment,
             key=key,
-            at_ms=self.setting.agenda.now_ms,
+            at_ms=self.setting.scheduler.now_ms,
             kind=kind,
             current=worker.attempt == self.current,
             heard=faults == 0,
@@ -277,10 +277,10 @@ class Task:
         if may_retry and self.retries > 0:
             self.retries -= 1
             missed_ms = 0 if claim else world.rng.choice((1_000, 30_000, 300_000))
-            hasty = world.weather.strikes(world.weather.profile.hasty)
+            hasty = world.injector.strikes(world.injector.profile.hasty)
             wait_ms = missed_ms + (world.rng.choice((2_000, 300_000)) if hasty else MINUTE_MS)
             attempt = self.current
-            world.agenda.at(world.agenda.now_ms + wait_ms, lambda: self._retry(attempt))
+            world.scheduler.at(world.scheduler.now_ms + wait_ms, lambda: self._retry(attempt))
             return
         self._becomes("killed" if claim is None else claim.kind)
         self.run.task_ended()

@@ -12,8 +12,8 @@ import pytest
 
 from pacifica_provider.withdrawals import failpoints
 from tests.simulator import Totals, run_worlds, simulate
-from tests.simulator.chronicle import LOST
-from tests.simulator.weather import POST_FAULTS
+from tests.simulator.fault_injector import POST_FAULTS
+from tests.simulator.history import LOST
 from tests.simulator.world import KINDS
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
-    from tests.simulator.agenda import Agenda
+    from tests.simulator.scheduler import Scheduler
 
 
 class SimulatedKill(BaseException):
@@ -20,7 +20,7 @@ class SimulatedKill(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class ProcessFaults:
     """
     What befalls one try, counted in steps: ledger calls, requests and failpoints, each before and after it happens.
 
@@ -40,9 +40,9 @@ class Fate:
 class Worker:
     """One process. ``frozen`` is called with how long it will stand still, so that Airflow may miss its heartbeat."""
 
-    agenda: Agenda
+    scheduler: Scheduler
     rng: Random
-    fate: Fate
+    process_faults: ProcessFaults
     attempt: int
     seen: Counter[str]
     tell: Callable[[str], None]
@@ -53,33 +53,33 @@ class Worker:
     _freezes: dict[int | str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._freezes = dict(self.fate.freezes)
+        self._freezes = dict(self.process_faults.freezes)
 
     def step(self, where: str) -> None:
         """Come to a place where the process may die or stand still."""
         self.steps += 1
-        fate = self.fate
-        if self.steps in fate.clock_steps:
+        process_faults = self.process_faults
+        if self.steps in process_faults.clock_steps:
             self.seen["clock stepped"] += 1
-            self.offset_ms += fate.clock_steps[self.steps]
+            self.offset_ms += process_faults.clock_steps[self.steps]
         duration_ms = self._freezes.pop(self.steps, 0) or self._freezes.pop(where, 0)
         if duration_ms:
             self.seen[f"frozen at {where}"] += 1
             self.tell(f"frozen at {where} for {duration_ms / 1000:g} s")
             self.frozen(duration_ms)
-            self.agenda.wait(duration_ms)
-        if self.steps == fate.kill_at or where == fate.kill_where:
+            self.scheduler.wait(duration_ms)
+        if self.steps == process_faults.kill_at or where == process_faults.kill_where:
             self.seen[f"killed at {where}"] += 1
             self.tell(f"killed at {where}")
             raise SimulatedKill
 
     def now_ms(self) -> int:
         """Return the time as this worker's clock has it."""
-        return self.agenda.now_ms + self.fate.skew_ms + self.offset_ms
+        return self.scheduler.now_ms + self.process_faults.skew_ms + self.offset_ms
 
     def sleep_s(self, seconds: float) -> None:
         """Sleep."""
-        self.agenda.wait(seconds * 1000)
+        self.scheduler.wait(seconds * 1000)
 
     def work(self, job: Callable[[], None]) -> None:
         """Run the job as this process; a kill ends it without a word."""

@@ -9,8 +9,8 @@ import pytest
 
 from dev.local_airflow import LocalAirflow
 from dev.local_sandbox import LocalSandbox
+from tests.system.cluster import DAGS, TestCluster, environment
 from tests.system.side_by_side import SideBySide, telling
-from tests.system.stage import DAGS, Stage, environment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -55,11 +55,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Let a failing test tell what became of its runs; those that run side by side do it in their own threads."""
-    stage = getattr(item, "funcargs", {}).get("stage")
-    if stage is None or item.get_closest_marker("side_by_side") is not None:
+    cluster = getattr(item, "funcargs", {}).get("stage")
+    if cluster is None or item.get_closest_marker("side_by_side") is not None:
         yield
         return
-    with telling(stage, item):
+    with telling(cluster, item):
         yield
 
 
@@ -89,11 +89,11 @@ def airflow(exchange: LocalSandbox, folder: Path) -> Iterator[LocalAirflow]:
 
 
 @pytest.fixture(scope="session")
-def stage(
+def cluster(
     airflow: LocalAirflow, exchange: LocalSandbox, folder: Path, request: pytest.FixtureRequest
-) -> Iterator[Stage]:
+) -> Iterator[TestCluster]:
     """Yield what opens accounts and starts runs; the side-by-side tests begin as soon as it stands."""
-    stage = Stage(airflow, exchange, folder)
-    with SideBySide(stage, request.session.items) as running:
+    cluster = TestCluster(airflow, exchange, folder)
+    with SideBySide(cluster, request.session.items) as running:
         request.session.config.stash[SIDE_BY_SIDE] = running
-        yield stage
+        yield cluster

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tests.system.stage import Stage
+    from tests.system.cluster import TestCluster
 
 AT_ONCE = 20
 # Twenty that ask three times a second keep the API server from its work.
@@ -32,8 +32,8 @@ POLL_S = 2.5
 class SideBySide:
     """Runs the marked tests among ``items``; leaving waits for those that have begun and drops the rest."""
 
-    def __init__(self, stage: Stage, items: Sequence[pytest.Item]) -> None:
-        self._stage = stage
+    def __init__(self, cluster: TestCluster, items: Sequence[pytest.Item]) -> None:
+        self._stage = cluster
         self._items = [item for item in items if item.get_closest_marker("side_by_side") is not None]
         # The slow ones first, so that none of them is left for the end, and of those the slowest.
         self._items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.stem != "test_waiting"))
@@ -57,18 +57,18 @@ class SideBySide:
         assert isinstance(item, pytest.Function)
         parameters: dict[str, Any] = dict(item.callspec.params) if hasattr(item, "callspec") else {}
         with telling(self._stage, item):
-            item.obj(stage=self._stage, **parameters)
+            item.obj(cluster=self._stage, **parameters)
 
 
 @contextmanager
-def telling(stage: Stage, item: pytest.Item) -> Iterator[None]:
+def telling(cluster: TestCluster, item: pytest.Item) -> Iterator[None]:
     """Where the test fails, print with its report what became of the runs it had started."""
-    stage.forget_runs()
+    cluster.forget_runs()
     try:
         yield
     except BaseException:  # pytest.fail raises one as well; it goes on after the story
         try:
-            story = stage.story()
+            story = cluster.story()
         except (httpx.HTTPError, AirflowFailed) as error:
             story = f"could not be read: {error}"
         item.add_report_section("call", "runs", story)

@@ -9,14 +9,14 @@ import pytest
 from tests.system.runs import accident
 
 if TYPE_CHECKING:
-    from tests.system.stage import Stage
+    from tests.system.cluster import TestCluster
 
 pytestmark = pytest.mark.side_by_side
 
 
-def test_a_task_cleared_after_its_receipt_posts_nothing(stage: Stage) -> None:
+def test_a_task_cleared_after_its_receipt_posts_nothing(cluster: TestCluster) -> None:
     """The same receipt comes back without a request of any kind (F53, I5)."""
-    run = stage.run("pay", stage.payer())
+    run = cluster.run("pay", cluster.payer())
     assert run.wait() == "success"
     first, seen = run.receipt(), run.payer.posts()
 
@@ -28,9 +28,9 @@ def test_a_task_cleared_after_its_receipt_posts_nothing(stage: Stage) -> None:
     assert run.only_debit()["batch_nonce"] == first["batch_nonce"]
 
 
-def test_a_lost_record_is_unknown_with_its_own_row(stage: Stage) -> None:
+def test_a_lost_record_is_unknown_with_its_own_row(cluster: TestCluster) -> None:
     """What the lists show is told to a person, and nothing is posted (F47, F54)."""
-    run = stage.run("pay", stage.payer())
+    run = cluster.run("pay", cluster.payer())
     assert run.wait() == "success"
     seen = run.payer.posts()
     run.lose_record()
@@ -44,9 +44,9 @@ def test_a_lost_record_is_unknown_with_its_own_row(stage: Stage) -> None:
     assert run.key() in run.log()
 
 
-def test_a_task_that_never_ran_in_a_cleared_run_pays(stage: Stage) -> None:
+def test_a_task_that_never_ran_in_a_cleared_run_pays(cluster: TestCluster) -> None:
     """Another task of the run failed and was cleared, which Airflow counts for the whole run (F96)."""
-    run = stage.run("pay_beside", stage.payer())
+    run = cluster.run("pay_beside", cluster.payer())
     assert run.wait() == "failed"
     assert run.payer.posts() == []
 
@@ -56,9 +56,9 @@ def test_a_task_that_never_ran_in_a_cleared_run_pays(stage: Stage) -> None:
     assert run.receipt()["adopted"] is False
 
 
-def test_a_reference_that_drifts_between_tries_pays_once(stage: Stage) -> None:
+def test_a_reference_that_drifts_between_tries_pays_once(cluster: TestCluster) -> None:
     """The first try is killed after its POST, the second renders another reference (F101): mismatch, nothing sent."""
-    run = stage.run("pay_drifting_ref", stage.payer(), accident=accident("after_post"))
+    run = cluster.run("pay_drifting_ref", cluster.payer(), accident=accident("after_post"))
 
     assert run.wait() == "failed"
 
@@ -66,9 +66,9 @@ def test_a_reference_that_drifts_between_tries_pays_once(stage: Stage) -> None:
     assert (run.tries(), len(run.payer.posts()), len(run.payer.debits())) == (2, 1, 1)
 
 
-def test_a_template_that_drifts_between_tries_is_refused(stage: Stage) -> None:
+def test_a_template_that_drifts_between_tries_is_refused(cluster: TestCluster) -> None:
     """The first try is killed after its POST, the second renders another amount (F51): mismatch, nothing sent."""
-    run = stage.run("pay_drifting", stage.payer(), accident=accident("after_post"))
+    run = cluster.run("pay_drifting", cluster.payer(), accident=accident("after_post"))
 
     assert run.wait() == "failed"
 
@@ -80,12 +80,12 @@ def test_a_template_that_drifts_between_tries_is_refused(stage: Stage) -> None:
     assert run.only_debit()["amount"].startswith(recorded)
 
 
-def test_a_dag_edited_after_its_receipt_and_cleared_is_a_mismatch(stage: Stage) -> None:
+def test_a_dag_edited_after_its_receipt_and_cleared_is_a_mismatch(cluster: TestCluster) -> None:
     """The amount in the file is another one now (F56): nothing is sent, and the log says the first was accepted."""
-    run = stage.run("pay_edited", stage.payer())
+    run = cluster.run("pay_edited", cluster.payer())
     assert run.wait() == "success"
 
-    stage.edit("3.25", "4.5")
+    cluster.edit("3.25", "4.5")
 
     assert run.again() == "failed"
     assert "now the task asks for 4.5 SOL" in run.log()
@@ -93,29 +93,29 @@ def test_a_dag_edited_after_its_receipt_and_cleared_is_a_mismatch(stage: Stage) 
     assert (run.only_debit()["amount"], len(run.payer.posts())) == ("3.25000000", 1)
 
 
-def test_a_run_deleted_and_made_again_under_its_id_pays_nothing(stage: Stage) -> None:
+def test_a_run_deleted_and_made_again_under_its_id_pays_nothing(cluster: TestCluster) -> None:
     """The ledger outlives the run (F66): the same receipt comes back, although the exchange has forgotten the key."""
-    with stage.own_exchange() as payer:
-        run = stage.run("pay", payer)
+    with cluster.own_exchange() as payer:
+        run = cluster.run("pay", payer)
         assert run.wait() == "success"
         first = run.receipt()
-        stage.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
+        cluster.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
         payer.exchange.control("POST", "/forget_keys")
 
-        again = stage.run("pay", payer, run_id=run.run_id)
+        again = cluster.run("pay", payer, run_id=run.run_id)
 
         assert again.wait() == "success"
         assert again.receipt() == first
         assert (len(payer.posts()), len(payer.debits())) == (1, 1)
 
 
-def test_a_connection_that_points_to_another_account_at_the_retry_is_refused(stage: Stage) -> None:
+def test_a_connection_that_points_to_another_account_at_the_retry_is_refused(cluster: TestCluster) -> None:
     """Killed after its POST, then the connection is re-pointed (F70): mismatch, and the other account pays nothing."""
-    other = stage.payer()
-    run = stage.run("pay_once", stage.payer(), accident=accident("after_post"))
+    other = cluster.payer()
+    run = cluster.run("pay_once", cluster.payer(), accident=accident("after_post"))
     assert run.wait() == "failed"
 
-    stage.repoint(run.payer.conn_id, other)
+    cluster.repoint(run.payer.conn_id, other)
 
     assert run.again() == "failed"
     assert f"now the task asks for 1.25 SOL for account {other.account}" in run.log()
@@ -123,12 +123,12 @@ def test_a_connection_that_points_to_another_account_at_the_retry_is_refused(sta
     assert len(run.payer.posts()) == 1
 
 
-def test_an_agent_rotated_between_two_tries_pays_under_the_same_key(stage: Stage) -> None:
+def test_an_agent_rotated_between_two_tries_pays_under_the_same_key(cluster: TestCluster) -> None:
     """Killed before its POST, then the agent's key is replaced (F69): the account is the same, so the key is too."""
-    run = stage.run("pay_once", stage.payer(), accident=accident("before_post"))
+    run = cluster.run("pay_once", cluster.payer(), accident=accident("before_post"))
     assert run.wait() == "failed"
 
-    stage.rotate_agent(run.payer)
+    cluster.rotate_agent(run.payer)
 
     assert run.again() == "success"
     assert run.only_debit()["idempotency_key"] == run.key()

@@ -12,7 +12,7 @@ import pytest
 from tests.system.runs import WAIT_S, Run, accident
 
 if TYPE_CHECKING:
-    from tests.system.stage import Stage
+    from tests.system.cluster import TestCluster
 
 # Long enough for a request of the task's to the API server to have failed, short of a given-up heartbeat.
 OUTAGE_S = 5.0
@@ -20,21 +20,21 @@ ROOMY_MS = 20_000
 
 
 @pytest.fixture(scope="module")
-def outage(stage: Stage) -> dict[str, tuple[Run, int]]:
+def outage(cluster: TestCluster) -> dict[str, tuple[Run, int]]:
     """Return two runs that lost the execution API at a point each, and the debits there were while it was away."""
     runs = {
-        point: stage.run("pay", stage.payer(expiry_window_ms=ROOMY_MS), accident=accident(point, "freeze"))
+        point: cluster.run("pay", cluster.payer(expiry_window_ms=ROOMY_MS), accident=accident(point, "freeze"))
         for point in ("before_record", "after_post")
     }
     for run in runs.values():
         run.wait_struck()
-    stage.airflow.kill("execution-api")
+    cluster.airflow.kill("execution-api")
     for run in runs.values():
         run.thaw()
     time.sleep(OUTAGE_S)
     debits = {point: len(run.payer.debits()) for point, run in runs.items()}
-    stage.airflow.start("execution-api")
-    stage.airflow.wait_execution_api()
+    cluster.airflow.start("execution-api")
+    cluster.airflow.wait_execution_api()
     return {point: (run, debits[point]) for point, run in runs.items()}
 
 
@@ -61,41 +61,43 @@ def test_a_store_that_is_down_after_a_200_loses_nothing(outage: dict[str, tuple[
     assert meanwhile == 1
 
 
-def test_a_killed_scheduler_takes_nothing_with_it(stage: Stage) -> None:
+def test_a_killed_scheduler_takes_nothing_with_it(cluster: TestCluster) -> None:
     """One task is between record and POST, one run is only queued, when the scheduler dies (F42): both pay once."""
-    frozen = stage.run("pay", stage.payer(expiry_window_ms=ROOMY_MS), accident=accident("before_post", "freeze"))
+    frozen = cluster.run("pay", cluster.payer(expiry_window_ms=ROOMY_MS), accident=accident("before_post", "freeze"))
     frozen.wait_struck()
 
-    stage.airflow.kill("scheduler")
-    queued = stage.run("pay", stage.payer())
+    cluster.airflow.kill("scheduler")
+    queued = cluster.run("pay", cluster.payer())
     frozen.thaw()
-    stage.airflow.start("scheduler")
-    stage.airflow.wait_healthy()
+    cluster.airflow.start("scheduler")
+    cluster.airflow.wait_healthy()
 
     check_paid_once(frozen)
     check_paid_once(queued)
 
 
-def test_a_trigger_that_ran_in_two_triggerers_ends_its_task_once(stage: Stage) -> None:
+def test_a_trigger_that_ran_in_two_triggerers_ends_its_task_once(cluster: TestCluster) -> None:
     """One triggerer stands still and is replaced (F43); when it goes on, its stale event changes nothing."""
-    with stage.own_exchange() as payer:
-        run = stage.run("pay_drifting", payer)
+    with cluster.own_exchange() as payer:
+        run = cluster.run("pay_drifting", payer)
         run.wait_deferred()
-        stage.airflow.wait_until(lambda: sockets(run) == 1, WAIT_S, "the trigger to listen")
-        standing = [psutil.Process(pid) for pid in stage.airflow.pids("triggerer")]
+        cluster.airflow.wait_until(lambda: sockets(run) == 1, WAIT_S, "the trigger to listen")
+        standing = [psutil.Process(pid) for pid in cluster.airflow.pids("triggerer")]
         try:
             for process in standing:
                 process.send_signal(signal.SIGSTOP)
-            stage.airflow.start("triggerer-2")
-            stage.airflow.wait_until(lambda: sockets(run) == 2, WAIT_S, "the second triggerer to take the trigger over")
+            cluster.airflow.start("triggerer-2")
+            cluster.airflow.wait_until(
+                lambda: sockets(run) == 2, WAIT_S, "the second triggerer to take the trigger over"
+            )
             payer.settle()
             check_paid_once(run)
             first = run.receipt()
         finally:
             for process in standing:
                 process.send_signal(signal.SIGCONT)
-        stage.airflow.wait_until(lambda: sockets(run) == 0, WAIT_S, "both triggerers to have done with it")
-        stage.airflow.kill("triggerer-2", signal.SIGTERM, tree=True)
+        cluster.airflow.wait_until(lambda: sockets(run) == 0, WAIT_S, "both triggerers to have done with it")
+        cluster.airflow.kill("triggerer-2", signal.SIGTERM, tree=True)
 
         assert run.airflow.wait_run(run.dag_id, run.run_id) == "success"
         assert run.receipt() == first

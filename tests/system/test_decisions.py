@@ -13,8 +13,8 @@ from tests.system.runs import Run, accident
 if TYPE_CHECKING:
     import subprocess
 
+    from tests.system.cluster import TestCluster
     from tests.system.runs import Payer
-    from tests.system.stage import Stage
 
 pytestmark = pytest.mark.side_by_side
 COMMAND = re.compile(r"(airflow pacifica case --dag-id \S+ --run-id \S+ --task-id [\w]+(?: --withdrawal-ref [\w-]+)?)")
@@ -40,11 +40,11 @@ def audited(run: Run) -> list[dict[str, Any]]:
     return [entry for entry in log["event_logs"] if run.run_id in entry["extra"]]
 
 
-def unmoved_unknown(stage: Stage, payer: Payer) -> Run:
+def unmoved_unknown(cluster: TestCluster, payer: Payer) -> Run:
     """Return a run that is unknown although nothing moved: its first request was lost, its second refused."""
     payer.fault("reset")
     payer.fault("status", status=422)
-    run = stage.run("pay", payer)
+    run = cluster.run("pay", payer)
     assert run.wait() == "failed"
     assert run.record()["state"] == "unknown"
     assert (len(payer.posts()), payer.debits()) == (2, [])
@@ -52,9 +52,9 @@ def unmoved_unknown(stage: Stage, payer: Payer) -> Run:
 
 
 @pytest.mark.slow
-def test_a_person_adopts_the_row_of_a_lost_record(stage: Stage) -> None:
+def test_a_person_adopts_the_row_of_a_lost_record(cluster: TestCluster) -> None:
     """Record lost, cleared: unknown; the case shows the row; adopted and cleared again, it is the receipt (F54, I4)."""
-    run = stage.run("pay", stage.payer())
+    run = cluster.run("pay", cluster.payer())
     assert run.wait() == "success"
     first = run.receipt()
     run.lose_record()
@@ -77,10 +77,10 @@ def test_a_person_adopts_the_row_of_a_lost_record(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_a_person_has_it_posted_again_where_nothing_moved(stage: Stage) -> None:
+def test_a_person_has_it_posted_again_where_nothing_moved(cluster: TestCluster) -> None:
     """A repost is refused while it leaves a listed row unnamed; then it pays once, under the same key (I4)."""
-    with stage.own_exchange() as payer:
-        run = unmoved_unknown(stage, payer)
+    with cluster.own_exchange() as payer:
+        run = unmoved_unknown(cluster, payer)
         foreign = payer.exchange.control(
             "POST", "/foreign_withdrawal", {"account": payer.account, "symbol": "SOL", "amount": "1.25"}
         )
@@ -98,15 +98,15 @@ def test_a_person_has_it_posted_again_where_nothing_moved(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_a_person_voids_it_and_it_never_posts_again(stage: Stage) -> None:
+def test_a_person_voids_it_and_it_never_posts_again(cluster: TestCluster) -> None:
     """Voided, it sends nothing when it is cleared, nor when its run is deleted and made again (F66, F88, I4, I5)."""
-    with stage.own_exchange() as payer:
-        run = unmoved_unknown(stage, payer)
+    with cluster.own_exchange() as payer:
+        run = unmoved_unknown(cluster, payer)
 
         states = [decided(run, "void"), run.again()]
         payer.exchange.control("POST", "/forget_keys")
-        stage.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
-        anew = stage.run("pay", payer, run_id=run.run_id)
+        cluster.airflow.rest("DELETE", f"/dags/pay/dagRuns/{run.run_id}")
+        anew = cluster.run("pay", payer, run_id=run.run_id)
         states += [anew.wait(), anew.again()]
 
         assert states == ["failed"] * 4
@@ -115,10 +115,10 @@ def test_a_person_voids_it_and_it_never_posts_again(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_a_person_without_a_shell_decides_through_airflow_s_api(stage: Stage) -> None:
+def test_a_person_without_a_shell_decides_through_airflow_s_api(cluster: TestCluster) -> None:
     """The decision is an entry of the asset's state: written through REST, the next try applies it (F98, I4)."""
-    with stage.own_exchange() as payer:
-        run = unmoved_unknown(stage, payer)
+    with cluster.own_exchange() as payer:
+        run = unmoved_unknown(cluster, payer)
         record = run.record()
         attempts = len(record["attempts"])  # on a slow machine one more, written and too late to be sent
         bound = {"action": "repost", "fingerprint": record["fingerprint"], "attempts": attempts, "rows": []}
@@ -138,11 +138,11 @@ def test_a_person_without_a_shell_decides_through_airflow_s_api(stage: Stage) ->
 
 
 @pytest.mark.slow
-def test_a_person_adopts_what_a_mapped_task_may_not(stage: Stage) -> None:
+def test_a_person_adopts_what_a_mapped_task_may_not(cluster: TestCluster) -> None:
     """A mapped task that lost its answer asks, even with one candidate (F03): adopted by hand, it is the receipt."""
     order = {"symbol": "SOL", "amount": "2.5", "withdrawal_ref": "only-one"}
-    run = stage.run(
-        "pay_mapped", stage.payer(), orders=[order], cleared_orders=[order], accident=accident("after_post")
+    run = cluster.run(
+        "pay_mapped", cluster.payer(), orders=[order], cleared_orders=[order], accident=accident("after_post")
     )
     assert run.wait() == "failed"
     assert "another withdrawal of the same task may be equal" in run.log(map_index=0)
@@ -157,11 +157,11 @@ def test_a_person_adopts_what_a_mapped_task_may_not(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_each_of_two_references_in_one_task_keeps_its_own_record(stage: Stage) -> None:
+def test_each_of_two_references_in_one_task_keeps_its_own_record(cluster: TestCluster) -> None:
     """The second one's answer is lost (F83, F91, F94): it asks, the first is recalled, and each has paid once."""
-    with stage.own_exchange() as payer:
+    with cluster.own_exchange() as payer:
         payer.fault("reset", when="after_commit", skip=1)
-        run = stage.run("pay_twice", payer)
+        run = cluster.run("pay_twice", payer)
         assert run.wait() == "failed"
         assert [run.record(name)["state"] for name in ("first", "second")] == ["accepted", "unknown"]
         assert "another withdrawal of the same task may be equal" in run.log()

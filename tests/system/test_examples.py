@@ -9,15 +9,15 @@ import pytest
 from tests.system.runs import Run
 
 if TYPE_CHECKING:
-    from tests.system.stage import Stage
+    from tests.system.cluster import TestCluster
 
 pytestmark = pytest.mark.side_by_side
 
 
-def example(stage: Stage, dag_id: str, task_id: str = "withdraw") -> Run:
+def example(cluster: TestCluster, dag_id: str, task_id: str = "withdraw") -> Run:
     """Start an example, which pays from ``pacifica_default``."""
-    run_id = stage.airflow.trigger(dag_id)
-    return Run(stage.airflow, stage.default, dag_id, run_id, stage.folder / run_id, task_id)
+    run_id = cluster.airflow.trigger(dag_id)
+    return Run(cluster.airflow, cluster.default, dag_id, run_id, cluster.folder / run_id, task_id)
 
 
 def debit_of(run: Run, receipt: dict[str, Any]) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def settled_receipt(run: Run) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_example_withdraw_withdraws_and_waits_for_its_batch(stage: Stage) -> None:
+def test_example_withdraw_withdraws_and_waits_for_its_batch(cluster: TestCluster) -> None:
     """The receipt names the one debit, and the sensor returns its transaction."""
-    run = example(stage, "example_withdraw")
+    run = example(cluster, "example_withdraw")
 
     receipt = settled_receipt(run)
 
@@ -47,9 +47,9 @@ def test_example_withdraw_withdraws_and_waits_for_its_batch(stage: Stage) -> Non
 
 
 @pytest.mark.slow
-def test_example_withdraw_deferrable_returns_the_settled_receipt(stage: Stage) -> None:
+def test_example_withdraw_deferrable_returns_the_settled_receipt(cluster: TestCluster) -> None:
     """One task withdraws, waits in the triggerer, and returns receipt and transaction."""
-    run = example(stage, "example_withdraw_deferrable", "withdraw_and_wait")
+    run = example(cluster, "example_withdraw_deferrable", "withdraw_and_wait")
 
     receipt = settled_receipt(run)
 
@@ -60,9 +60,9 @@ def test_example_withdraw_deferrable_returns_the_settled_receipt(stage: Stage) -
 
 
 @pytest.mark.slow
-def test_example_withdraw_mapped_withdraws_each_asset_once(stage: Stage) -> None:
+def test_example_withdraw_mapped_withdraws_each_asset_once(cluster: TestCluster) -> None:
     """Three mapped tasks, three keys, three debits (F61)."""
-    run = example(stage, "example_withdraw_mapped")
+    run = example(cluster, "example_withdraw_mapped")
 
     assert run.wait() == "success"
 

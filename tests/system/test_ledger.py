@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.system.cluster import TestCluster
     from tests.system.runs import Payer
-    from tests.system.stage import Stage
 
 pytestmark = pytest.mark.timeout(700)  # the first of a restored ledger waits for all that comes before
 PRUNED, OLD, LEDGER_S_AGE = timedelta(days=31), timedelta(days=40), timedelta(days=400)
@@ -34,22 +34,22 @@ PRUNED, OLD, LEDGER_S_AGE = timedelta(days=31), timedelta(days=40), timedelta(da
 FIRST, THEN = ("api-server", "execution-api", "dag-processor"), ("scheduler", "triggerer")
 
 
-def pasted(stage: Stage, line: str) -> subprocess.CompletedProcess[str]:
+def pasted(cluster: TestCluster, line: str) -> subprocess.CompletedProcess[str]:
     """Run a command line of the documentation."""
-    done = stage.airflow.command(*shlex.split(line))
+    done = cluster.airflow.command(*shlex.split(line))
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
-def old_run(stage: Stage, payer: Payer, dag_id: str, task_id: str, amount: str) -> Run:
+def old_run(cluster: TestCluster, payer: Payer, dag_id: str, task_id: str, amount: str) -> Run:
     """Start a run that was due forty days ago."""
-    stage.airflow.unpause(dag_id, WAIT_S)
+    cluster.airflow.unpause(dag_id, WAIT_S)
     run_id = f"old-{task_id}-{amount}"
     due = (datetime.now(timezone.utc) - OLD).isoformat()
     conf = {"conn": payer.conn_id, "symbol": "SOL", "amount": amount}
     body = {"dag_run_id": run_id, "logical_date": None, "run_after": due, "conf": conf}
-    stage.airflow.rest("POST", f"/dags/{dag_id}/dagRuns", body)
-    return Run(stage.airflow, payer, dag_id, run_id, stage.folder / run_id, task_id)
+    cluster.airflow.rest("POST", f"/dags/{dag_id}/dagRuns", body)
+    return Run(cluster.airflow, payer, dag_id, run_id, cluster.folder / run_id, task_id)
 
 
 def let_age(run: Run) -> None:
@@ -87,24 +87,24 @@ class Pruned:
 
 
 @pytest.fixture(scope="module")
-def pruned(stage: Stage) -> Iterator[Pruned]:
+def pruned(cluster: TestCluster) -> Iterator[Pruned]:
     """Yield what a prune leaves behind, when the exchange has forgotten every key."""
-    with stage.own_exchange() as payer:
+    with cluster.own_exchange() as payer:
         born_ms = int((datetime.now(timezone.utc) - LEDGER_S_AGE).timestamp() * 1000)
         state = {"version": VERSION, "complete_since_ms": born_ms, "raised": False, "restores": 0}
         old = {
-            task_id: old_run(stage, payer, dag_id, task_id, amount)
+            task_id: old_run(cluster, payer, dag_id, task_id, amount)
             for dag_id, task_id, amount in (("pay", "withdraw", "1.5"), ("pay_by_hook", "by_context", "2.5"))
         }
-        young = stage.run("pay", payer, "3.5")
+        young = cluster.run("pay", payer, "3.5")
         assert [run.wait() for run in (*old.values(), young)] == ["success"] * 3
-        stage.airflow.put_asset_state(WITHDRAWALS.name, BIRTH_ENTRY, state)
+        cluster.airflow.put_asset_state(WITHDRAWALS.name, BIRTH_ENTRY, state)
         for run in old.values():
             let_age(run)
         payer.exchange.control("POST", "/forget_keys")
 
         before = (datetime.now(timezone.utc) - PRUNED).date()
-        yield Pruned(pasted(stage, f"airflow pacifica ledger prune --before {before}").stdout, old, young)
+        yield Pruned(pasted(cluster, f"airflow pacifica ledger prune --before {before}").stdout, old, young)
 
 
 def test_a_prune_forgets_only_what_ended_before(pruned: Pruned) -> None:
@@ -127,11 +127,11 @@ def test_a_run_whose_record_was_pruned_asks_and_can_be_adopted(pruned: Pruned, t
     check_adopted(run, debit)
 
 
-def test_a_run_from_before_a_prune_asks_at_its_first_try_too(stage: Stage, pruned: Pruned) -> None:
+def test_a_run_from_before_a_prune_asks_at_its_first_try_too(cluster: TestCluster, pruned: Pruned) -> None:
     """Made only now, as by a backfill, it may have been made again (5.2): it asks; told to post, it pays once."""
     payer = pruned.young.payer
     posts = len(payer.posts())
-    run = old_run(stage, payer, "pay", "withdraw", "4.5")
+    run = old_run(cluster, payer, "pay", "withdraw", "4.5")
     assert run.wait() == "failed"
     check_asks(run, posts)
 
@@ -142,27 +142,27 @@ def test_a_run_from_before_a_prune_asks_at_its_first_try_too(stage: Stage, prune
     assert len(payer.posts()) == posts + 1
 
 
-def test_a_run_younger_than_a_prune_pays(stage: Stage, pruned: Pruned) -> None:
+def test_a_run_younger_than_a_prune_pays(cluster: TestCluster, pruned: Pruned) -> None:
     """The prune is not felt by what comes after its time (5.2)."""
-    run = stage.run("pay", stage.payer())
+    run = cluster.run("pay", cluster.payer())
 
     assert run.wait() == "success"
     assert run.only_debit()["idempotency_key"] == run.key()
     assert (run.receipt()["adopted"], len(run.payer.posts())) == (False, 1)
 
 
-def restore_database(stage: Stage, backup: Path) -> subprocess.CompletedProcess[str]:
+def restore_database(cluster: TestCluster, backup: Path) -> subprocess.CompletedProcess[str]:
     """Stop Airflow, put its database back, say so, and start Airflow again; return what the command said."""
     for component in (*THEN, *FIRST):
-        stage.airflow.kill(component, tree=True)
-    stage.airflow.database.restore(backup)
+        cluster.airflow.kill(component, tree=True)
+    cluster.airflow.database.restore(backup)
     for component in FIRST:
-        stage.airflow.start(component)
-    done = pasted(stage, "airflow pacifica ledger restored")
+        cluster.airflow.start(component)
+    done = pasted(cluster, "airflow pacifica ledger restored")
     for component in THEN:
-        stage.airflow.start(component)
-    stage.airflow.wait_execution_api()
-    stage.airflow.wait_healthy()
+        cluster.airflow.start(component)
+    cluster.airflow.wait_execution_api()
+    cluster.airflow.wait_healthy()
     return done
 
 
@@ -178,28 +178,28 @@ class Restored:
 
 
 @pytest.fixture(scope="module")
-def restored(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
+def restored(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
     """Yield what a real backup gives back, when the exchanges have forgotten every key."""
     backup = tmp_path_factory.mktemp("backup") / "airflow.dump"
     with ExitStack() as stack:
-        payers = [stack.enter_context(stage.own_exchange()) for _ in range(3)]
-        paid = stage.run("pay", payers[0], "1.5")
+        payers = [stack.enter_context(cluster.own_exchange()) for _ in range(3)]
+        paid = cluster.run("pay", payers[0], "1.5")
         payers[1].fault("status", status=422)
-        refused = stage.run("pay", payers[1])
-        undecided = unmoved_unknown(stage, payers[2])
+        refused = cluster.run("pay", payers[1])
+        undecided = unmoved_unknown(cluster, payers[2])
         assert case(undecided, "--decide", "repost", "--why", "nothing moved").returncode == 0
         assert (paid.wait(), refused.wait()) == ("success", "failed")
         assert refused.record()["state"] == "rejected"
-        stage.airflow.kill("scheduler", tree=True)
-        untried = stage.run("pay", payers[0], "2.5")
-        stage.airflow.database.save(backup)
-        stage.airflow.start("scheduler")
-        stage.airflow.wait_healthy()
+        cluster.airflow.kill("scheduler", tree=True)
+        untried = cluster.run("pay", payers[0], "2.5")
+        cluster.airflow.database.save(backup)
+        cluster.airflow.start("scheduler")
+        cluster.airflow.wait_healthy()
         assert [untried.wait(), refused.again(), undecided.again()] == ["success"] * 3
         for payer in payers:
             payer.exchange.control("POST", "/forget_keys")
 
-        yield Restored(restore_database(stage, backup).stdout, paid, untried, refused, undecided)
+        yield Restored(restore_database(cluster, backup).stdout, paid, untried, refused, undecided)
 
 
 def debit_of(run: Run) -> dict[str, Any]:
@@ -251,9 +251,9 @@ def test_a_decision_that_waited_in_the_backup_is_not_applied_again(restored: Res
     check_adopted(run, debit_of(run))
 
 
-def test_a_run_younger_than_a_restore_pays(stage: Stage, restored: Restored) -> None:
+def test_a_run_younger_than_a_restore_pays(cluster: TestCluster, restored: Restored) -> None:
     """What is due after the command has nothing to ask (5.2)."""
-    run = stage.run("pay", stage.payer())
+    run = cluster.run("pay", cluster.payer())
 
     assert run.wait() == "success"
     assert run.only_debit()["idempotency_key"] == run.key()

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from tests.system.cluster import TestCluster
     from tests.system.runs import Payer
-    from tests.system.stage import Stage
 
 
-def database(stage: Stage) -> Iterator[tuple[str, str]]:
+def database(cluster: TestCluster) -> Iterator[tuple[str, str]]:
     """Yield every row of Airflow's database as text, what is compressed also unpacked."""
-    query = stage.airflow.database.query
+    query = cluster.airflow.database.query
     for (table,) in query("select tablename from pg_tables where schemaname = 'public'"):
         for row in query(f'select * from "{table}"'):  # noqa: S608 - a name that the database has just told
             yield table, " ".join(plain(value) for value in row)
@@ -48,10 +48,10 @@ def logs(home: Path) -> Iterator[tuple[str, str]]:
         yield str(path.relative_to(home)), path.read_text(errors="replace")
 
 
-def secrets_of(stage: Stage) -> dict[str, str]:
+def secrets_of(cluster: TestCluster) -> dict[str, str]:
     """Return the first part of every text that must not occur, and what it is: keys in all forms, signatures."""
     found: dict[str, str] = {}
-    for payer in stage.payers:
+    for payer in cluster.payers:
         for name, secret in payer.secrets.items():
             texts = {secret} if name == "api_config_key" else forms(secret)
             found |= {text[:TELLING]: f"{name} of {payer.conn_id}" for text in texts}
@@ -74,10 +74,10 @@ def signatures(payer: Payer) -> set[str]:
     return {signer.sign(message) for signer in signers for message in messages}
 
 
-def test_airflow_shows_no_api_config_key_with_a_connection(stage: Stage) -> None:
+def test_airflow_shows_no_api_config_key_with_a_connection(cluster: TestCluster) -> None:
     """Who may read connections reads the extra; Airflow masks in it what its name says is a secret (S09)."""
-    payer = stage.payer(pf_api_key="hush-0815")
-    shown = stage.airflow.rest("GET", f"/connections/{payer.conn_id}")
+    payer = cluster.payer(pf_api_key="hush-0815")
+    shown = cluster.airflow.rest("GET", f"/connections/{payer.conn_id}")
 
     assert json.loads(shown["extra"])["pf_api_key"] == "***"
     assert "hush" not in json.dumps(shown)
@@ -94,27 +94,27 @@ def leaks(texts: Iterable[tuple[str, str]], secrets: dict[str, str]) -> list[str
     ]
 
 
-def test_no_key_and_no_signature_is_in_the_database_or_any_log(stage: Stage) -> None:
+def test_no_key_and_no_signature_is_in_the_database_or_any_log(cluster: TestCluster) -> None:
     """Connections are there, encrypted; keys in any form and signatures are nowhere (I7, S01, S05, S06, S07, S27)."""
-    secrets, home = secrets_of(stage), stage.airflow.home
-    rows, lines = list(database(stage)), list(logs(home))
+    secrets, home = secrets_of(cluster), cluster.airflow.home
+    rows, lines = list(database(cluster)), list(logs(home))
 
     stored = Counter(table for table, _ in rows)
     assert leaks(rows, secrets) == []
     assert leaks(lines, secrets) == []
     # What was searched is what was meant to be searched.
-    assert stored["connection"] >= len(stage.payers) - 1
+    assert stored["connection"] >= len(cluster.payers) - 1
     assert min(
         stored[table] for table in ("asset_state_store", "xcom", "task_instance", "rendered_task_instance_fields")
     )
     assert any("posting, attempt 1" in text for _, text in lines)
-    assert sum("a signature of" in what for what in secrets.values()) > len(stage.payers) / 2
+    assert sum("a signature of" in what for what in secrets.values()) > len(cluster.payers) / 2
 
 
 @pytest.mark.parametrize("what", ["agent_private_key of", "a signature of", "private_key of"])
-def test_the_search_finds_what_it_looks_for(stage: Stage, what: str) -> None:
+def test_the_search_finds_what_it_looks_for(cluster: TestCluster, what: str) -> None:
     """The check of the check: one secret of each kind, put into a log line and a JSON column, is found (I7)."""
-    secrets = secrets_of(stage)
+    secrets = secrets_of(cluster)
     planted, name = next((text, name) for text, name in secrets.items() if name.startswith(what))
 
     found = leaks([("a log", f"posting {planted}…"), ("a row", f'{{"x": "{planted}"}}')], secrets)
@@ -122,9 +122,9 @@ def test_the_search_finds_what_it_looks_for(stage: Stage, what: str) -> None:
     assert found == [f"{name} in a log", f"{name} in a row"]
 
 
-def test_the_signatures_looked_for_are_those_that_were_sent(stage: Stage) -> None:
+def test_the_signatures_looked_for_are_those_that_were_sent(cluster: TestCluster) -> None:
     """The check of the check: rebuilt from the ledger, a signature is the one the client builds."""
-    payer = next(each for each in stage.payers if each.posts() and "second agent_private_key" not in each.secrets)
+    payer = next(each for each in cluster.payers if each.posts() and "second agent_private_key" not in each.secrets)
     post = payer.posts()[0]
     signer = Signer.from_base58(payer.secrets["agent_private_key"])
     endpoints = Endpoints("http://127.0.0.1:1/api/v1", payer.account)

@@ -11,7 +11,7 @@ import pytest
 from tests.system.runs import WAIT_S, accident
 
 if TYPE_CHECKING:
-    from tests.system.stage import Stage
+    from tests.system.cluster import TestCluster
 
 pytestmark = pytest.mark.side_by_side
 
@@ -22,11 +22,11 @@ def order(reference: str, amount: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_mapping_re_ordered_and_appended_to_pays_only_what_is_new(stage: Stage) -> None:
+def test_a_mapping_re_ordered_and_appended_to_pays_only_what_is_new(cluster: TestCluster) -> None:
     """After a clear, with every key forgotten, the references have other indices (F61, F62, F85)."""
-    with stage.own_exchange() as payer:
+    with cluster.own_exchange() as payer:
         a, b, c, d = (order(name, f"{number}.5") for number, name in enumerate("abcd", 1))
-        run = stage.run("pay_mapped", payer, orders=[a, b, c], cleared_orders=[c, b, a, d])
+        run = cluster.run("pay_mapped", payer, orders=[a, b, c], cleared_orders=[c, b, a, d])
         assert run.wait() == "success"
         paid = {run.receipt(map_index=index)["idempotency_key"]: index for index in range(3)}
         payer.exchange.control("POST", "/forget_keys")
@@ -40,25 +40,25 @@ def test_a_mapping_re_ordered_and_appended_to_pays_only_what_is_new(stage: Stage
 
 
 @pytest.mark.slow
-def test_a_new_reference_at_an_index_that_has_paid_is_refused(stage: Stage) -> None:
+def test_a_new_reference_at_an_index_that_has_paid_is_refused(cluster: TestCluster) -> None:
     """The list grew at its head (F85, F101): the new one is refused, and says to append; the others keep theirs."""
-    with stage.own_exchange() as payer:
+    with cluster.own_exchange() as payer:
         a, b, new = order("a", "1.5"), order("b", "2.5"), order("new", "3.5")
-        run = stage.run("pay_mapped", payer, orders=[a, b], cleared_orders=[new, a, b])
+        run = cluster.run("pay_mapped", payer, orders=[a, b], cleared_orders=[new, a, b])
         assert run.wait() == "success"
 
         assert run.again(["orders", "withdraw"]) == "failed"
 
-        tasks = stage.airflow.task_instances(run.dag_id, run.run_id)
+        tasks = cluster.airflow.task_instances(run.dag_id, run.run_id)
         states = {each["map_index"]: each["state"] for each in tasks if each["task_id"] == "withdraw"}
         assert states == {0: "failed", 1: "success", 2: "success"}
         assert "append to it" in run.log(map_index=0)
         assert len(payer.debits()) == 2
 
 
-def test_a_task_without_the_ledger_s_outlet_sends_nothing(stage: Stage) -> None:
+def test_a_task_without_the_ledger_s_outlet_sends_nothing(cluster: TestCluster) -> None:
     """In a ``@task`` the outlet is the author's to write: refused at once, with the line to add."""
-    run = stage.run("pay_without_outlet", stage.payer())
+    run = cluster.run("pay_without_outlet", cluster.payer())
 
     assert run.wait() == "failed"
 
@@ -66,9 +66,9 @@ def test_a_task_without_the_ledger_s_outlet_sends_nothing(stage: Stage) -> None:
     assert (run.tries(), run.payer.posts()) == (1, [])
 
 
-def test_a_mapped_task_without_a_reference_sends_nothing(stage: Stage) -> None:
+def test_a_mapped_task_without_a_reference_sends_nothing(cluster: TestCluster) -> None:
     """The map index is no identity (F61): ConfigurationError, at once."""
-    run = stage.run("pay_mapped", stage.payer(), orders=[{"symbol": "SOL", "amount": "1"}])
+    run = cluster.run("pay_mapped", cluster.payer(), orders=[{"symbol": "SOL", "amount": "1"}])
 
     assert run.wait() == "failed"
 
@@ -77,9 +77,9 @@ def test_a_mapped_task_without_a_reference_sends_nothing(stage: Stage) -> None:
     assert run.payer.posts() == []
 
 
-def test_the_hook_in_a_task_pays_once_too(stage: Stage) -> None:
+def test_the_hook_in_a_task_pays_once_too(cluster: TestCluster) -> None:
     """By the context handed over, killed after its receipt (F38), and by get_current_context, twice with references."""
-    run = stage.run("pay_by_hook", stage.payer(), task_id="by_context", accident=accident("after_receipt"))
+    run = cluster.run("pay_by_hook", cluster.payer(), task_id="by_context", accident=accident("after_receipt"))
 
     assert run.wait() == "success"
 
@@ -91,12 +91,12 @@ def test_the_hook_in_a_task_pays_once_too(stage: Stage) -> None:
     assert len(run.payer.posts()) == len(run.payer.debits()) == 3
 
 
-def test_the_sensor_pokes_and_defers_until_the_batch_is_on_chain(stage: Stage) -> None:
+def test_the_sensor_pokes_and_defers_until_the_batch_is_on_chain(cluster: TestCluster) -> None:
     """Both return the row of the history, which names the transaction of the one debit (F75)."""
-    run = stage.run("pay_and_wait", stage.payer())
+    run = cluster.run("pay_and_wait", cluster.payer())
     run.wait_task("success")
-    stage.airflow.wait_task_state(run.dag_id, run.run_id, "deferred", ["deferred"])
-    stage.airflow.wait_task_state(run.dag_id, run.run_id, "poke", ["running"])
+    cluster.airflow.wait_task_state(run.dag_id, run.run_id, "deferred", ["deferred"])
+    cluster.airflow.wait_task_state(run.dag_id, run.run_id, "poke", ["running"])
 
     run.payer.settle()
 
@@ -108,35 +108,35 @@ def test_the_sensor_pokes_and_defers_until_the_batch_is_on_chain(stage: Stage) -
     ]
 
 
-def test_a_deferred_task_resumes_with_the_order_it_was_deferred_with(stage: Stage) -> None:
+def test_a_deferred_task_resumes_with_the_order_it_was_deferred_with(cluster: TestCluster) -> None:
     """Its amount is templated from now(), which renders to another text on resume: the receipt is the record's."""
-    run = stage.run("pay_drifting", stage.payer())
+    run = cluster.run("pay_drifting", cluster.payer())
     run.wait_deferred()
-    deferred = stage.rendered(run)["amount"]
+    deferred = cluster.rendered(run)["amount"]
 
     run.payer.settle()
 
     assert run.wait() == "success"
     debit, receipt = run.only_debit(), run.receipt()
-    assert stage.rendered(run)["amount"] != deferred
+    assert cluster.rendered(run)["amount"] != deferred
     assert Decimal(receipt["requested_amount"]) == Decimal(deferred)  # a template may end in a zero, a receipt does not
     assert receipt["batch_nonce"] == debit["batch_nonce"]
     assert receipt["transaction_id"] == debit["transaction_id"]
     assert (run.tries(), len(run.payer.posts())) == (1, 1)
 
 
-def test_each_of_a_mapped_group_waits_for_its_own_withdrawal(stage: Stage) -> None:
+def test_each_of_a_mapped_group_waits_for_its_own_withdrawal(cluster: TestCluster) -> None:
     """The receipt's fields cross from task to task by name (F61), and Airflow's page shows each by its reference."""
-    payer = stage.payer()
-    run = stage.run(
+    payer = cluster.payer()
+    run = cluster.run(
         "pay_grouped", payer, task_id="each.withdraw", orders=[order("inv-1", "1.01"), order("inv-2", "1.02")]
     )
-    stage.airflow.wait_until(lambda: len(payer.debits()) == 2, WAIT_S, "two withdrawals")
+    cluster.airflow.wait_until(lambda: len(payer.debits()) == 2, WAIT_S, "two withdrawals")
     payer.settle()
 
     assert run.wait() == "success"
 
-    tasks = stage.airflow.task_instances(run.dag_id, run.run_id)
+    tasks = cluster.airflow.task_instances(run.dag_id, run.run_id)
     paid = [run.receipt(map_index=index) for index in range(2)]
     rows = [run.receipt("each.settled", index) for index in range(2)]
     assert [each["rendered_map_index"] for each in tasks if each["task_id"] == run.task_id] == ["inv-1", "inv-2"]
@@ -145,24 +145,24 @@ def test_each_of_a_mapped_group_waits_for_its_own_withdrawal(stage: Stage) -> No
     assert {each["transaction_id"] for each in rows} == {each["transaction_id"] for each in payer.debits()}
     # Airflow asks for the links; the sandbox's transactions are on no chain, so there is none to follow.
     path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/each.settled/links"
-    assert stage.airflow.rest("GET", path, map_index=0)["extra_links"] == {
+    assert cluster.airflow.rest("GET", path, map_index=0)["extra_links"] == {
         "Transaction on Solana": None,
         "Pacifica portfolio": None,
     }
 
 
 @pytest.mark.slow
-def test_a_quota_for_two_a_minute_burns_no_try_of_five(stage: Stage) -> None:
+def test_a_quota_for_two_a_minute_burns_no_try_of_five(cluster: TestCluster) -> None:
     """Mapped tasks on one account and quota wait out each 429 within their first try (F61, F95): all pay, once each."""
-    stage.airflow.rest("POST", "/pools", {"name": "throttled", "slots": 4})
-    with stage.own_exchange(expiry_window_ms=10_000) as payer:
+    cluster.airflow.rest("POST", "/pools", {"name": "throttled", "slots": 4})
+    with cluster.own_exchange(expiry_window_ms=10_000) as payer:
         payer.exchange.control("POST", "/options", {"enforce_credits": True, "quota": 4})
         orders = [order(f"ref-{number}", f"1.{number:02}") for number in range(5)]
-        run = stage.run("pay_throttled", payer, orders=orders)
+        run = cluster.run("pay_throttled", payer, orders=orders)
 
         assert run.wait() == "success"
 
-        tasks = [t for t in stage.airflow.task_instances(run.dag_id, run.run_id) if t["task_id"] == run.task_id]
+        tasks = [t for t in cluster.airflow.task_instances(run.dag_id, run.run_id) if t["task_id"] == run.task_id]
         receipts = [run.receipt(map_index=index) for index in range(5)]
         assert {each["try_number"] for each in tasks} == {1}
         assert {each["idempotency_key"]: each["batch_nonce"] for each in receipts} == {
@@ -173,11 +173,11 @@ def test_a_quota_for_two_a_minute_burns_no_try_of_five(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_a_settlement_timeout_is_retried_without_a_post(stage: Stage) -> None:
+def test_a_settlement_timeout_is_retried_without_a_post(cluster: TestCluster) -> None:
     """Not on chain in time (F78): SettlementTimeout, then a retry recalls the receipt and waits on."""
-    run = stage.run("pay_impatient", stage.payer())
+    run = cluster.run("pay_impatient", cluster.payer())
     told = "The withdrawal WAS accepted and must not be made again"
-    stage.airflow.wait_until(lambda: any(told in log for log in run.logs()), WAIT_S, "a try whose time was up")
+    cluster.airflow.wait_until(lambda: any(told in log for log in run.logs()), WAIT_S, "a try whose time was up")
 
     run.payer.settle()
 

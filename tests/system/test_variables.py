@@ -14,7 +14,7 @@ from pacifica_provider.withdrawals.ledger import withdrawal_entry
 from tests.system.runs import Run, accident
 
 if TYPE_CHECKING:
-    from tests.system.stage import Stage
+    from tests.system.cluster import TestCluster
 
 pytestmark = [
     pytest.mark.side_by_side,
@@ -39,15 +39,15 @@ def check_paid_once(run: Run, *, adopted: bool, posts: int) -> None:
     assert len(run.payer.posts()) == posts
 
 
-def test_the_record_is_in_a_variable_and_a_clear_posts_nothing(stage: Stage) -> None:
+def test_the_record_is_in_a_variable_and_a_clear_posts_nothing(cluster: TestCluster) -> None:
     """Withdraw, then clear: the receipt comes from the Variable (F53, I5)."""
-    run = stage.run("pay", stage.payer())
+    run = cluster.run("pay", cluster.payer())
     assert run.wait() == "success"
     first = run.receipt()
 
     assert run.again() == "success"
 
-    assert run.key() in stage.airflow.rest("GET", variable(run))["value"]
+    assert run.key() in cluster.airflow.rest("GET", variable(run))["value"]
     assert run.receipt() == first
     check_paid_once(run, adopted=False, posts=1)
 
@@ -55,9 +55,9 @@ def test_the_record_is_in_a_variable_and_a_clear_posts_nothing(stage: Stage) -> 
 @pytest.mark.parametrize(
     ("point", "adopted", "posts"), [("before_post", False, 1), ("after_post", True, 2), ("after_receipt", False, 1)]
 )
-def test_a_killed_task_pays_once(stage: Stage, point: str, adopted: bool, posts: int) -> None:
+def test_a_killed_task_pays_once(cluster: TestCluster, point: str, adopted: bool, posts: int) -> None:
     """SIGKILL of the task (F36 to F38): the second try finds what the first one left in the Variable."""
-    run = stage.run("pay", stage.payer(), accident=accident(point))
+    run = cluster.run("pay", cluster.payer(), accident=accident(point))
 
     assert run.wait() == "success"
     assert run.tries() == 2
@@ -65,13 +65,15 @@ def test_a_killed_task_pays_once(stage: Stage, point: str, adopted: bool, posts:
 
 
 @pytest.mark.parametrize(("point", "adopted", "posts"), [("before_post", False, 1), ("after_post", True, 2)])
-def test_a_zombie_without_a_fence_sends_nothing_either(stage: Stage, point: str, adopted: bool, posts: int) -> None:
+def test_a_zombie_without_a_fence_sends_nothing_either(
+    cluster: TestCluster, point: str, adopted: bool, posts: int
+) -> None:
     """Frozen at a POST, it thaws beside its successor (F41): its time is over, and its record is another's now."""
-    run = stage.run("pay", stage.payer(), accident=accident(point, "freeze"))
+    run = cluster.run("pay", cluster.payer(), accident=accident(point, "freeze"))
     run.wait_struck()
-    stage.airflow.task_processes(*run.task).supervisor.kill()
+    cluster.airflow.task_processes(*run.task).supervisor.kill()
     run.wait_next_try()
-    zombie = stage.process_of(run)
+    zombie = cluster.process_of(run)
 
     run.thaw()
     zombie.wait(timeout=60)
@@ -80,17 +82,17 @@ def test_a_zombie_without_a_fence_sends_nothing_either(stage: Stage, point: str,
     check_paid_once(run, adopted=adopted, posts=posts)
 
 
-def test_a_deleted_variable_is_unknown_until_a_person_adopts(stage: Stage) -> None:
+def test_a_deleted_variable_is_unknown_until_a_person_adopts(cluster: TestCluster) -> None:
     """The walk of docs/unknown.md with the module's own command line (F54, I4)."""
-    run = stage.run("pay", stage.payer())
+    run = cluster.run("pay", cluster.payer())
     assert run.wait() == "success"
     first = run.receipt()
-    stage.airflow.rest("DELETE", variable(run))
+    cluster.airflow.rest("DELETE", variable(run))
 
     assert run.again() == "failed"
     command = shlex.split(COMMAND.findall(run.log())[-1])
     nonce = str(first["batch_nonce"])
-    taken = stage.airflow.command(*command, "--decide", "adopt", "--batch-nonce", nonce, "--why", "looked")
+    taken = cluster.airflow.command(*command, "--decide", "adopt", "--batch-nonce", nonce, "--why", "looked")
 
     assert taken.returncode == 0, taken.stdout + taken.stderr
     assert run.again() == "success"

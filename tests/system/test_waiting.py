@@ -10,8 +10,8 @@ import pytest
 from tests.system.runs import WAIT_S, Run
 
 if TYPE_CHECKING:
+    from tests.system.cluster import TestCluster
     from tests.system.runs import Payer
-    from tests.system.stage import Stage
 
 pytestmark = [pytest.mark.side_by_side, pytest.mark.slow]
 MANY = 24
@@ -27,13 +27,13 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
-def waiting(stage: Stage, payer: Payer, count: int, conns: dict[str, str] | None = None) -> Run:
+def waiting(cluster: TestCluster, payer: Payer, count: int, conns: dict[str, str] | None = None) -> Run:
     """Return a run of so many mapped withdrawals, all accepted and deferred."""
     orders = [{"symbol": "SOL", "amount": f"1.{n:04}", "withdrawal_ref": f"ref-{n}"} for n in range(1, count + 1)]
-    run = stage.run("pay_many", payer, orders=orders, conns=conns or {})
+    run = cluster.run("pay_many", payer, orders=orders, conns=conns or {})
     path = f"/dags/pay_many/dagRuns/{run.run_id}/taskInstances"
-    stage.airflow.wait_until(
-        lambda: stage.airflow.rest("GET", path, state="deferred", limit=1)["total_entries"] == count,
+    cluster.airflow.wait_until(
+        lambda: cluster.airflow.rest("GET", path, state="deferred", limit=1)["total_entries"] == count,
         2 * WAIT_S,
         f"{count} tasks to be deferred",
     )
@@ -62,17 +62,17 @@ def check_all_settled(run: Run, count: int) -> None:
 
 
 @pytest.mark.timeout(700)
-def test_many_deferred_tasks_outlive_their_triggerer_and_share_every_look(stage: Stage) -> None:
+def test_many_deferred_tasks_outlive_their_triggerer_and_share_every_look(cluster: TestCluster) -> None:
     """The triggerer is killed while all wait (F43): each ends with its own settled receipt, at a few looks in all."""
-    with stage.own_exchange() as payer:
-        run = waiting(stage, payer, MANY)
-        arguments = stage.trigger_arguments(payer.conn_id)
+    with cluster.own_exchange() as payer:
+        run = waiting(cluster, payer, MANY)
+        arguments = cluster.trigger_arguments(payer.conn_id)
         before = reads(payer)
 
         time.sleep(PEACE_S)
-        stage.airflow.kill("triggerer", tree=True)
-        stage.airflow.start("triggerer")
-        stage.airflow.wait_healthy()
+        cluster.airflow.kill("triggerer", tree=True)
+        cluster.airflow.start("triggerer")
+        cluster.airflow.wait_healthy()
         time.sleep(PEACE_S)
         payer.exchange.control("POST", "/settle")
         check_all_settled(run, MANY)
@@ -82,10 +82,10 @@ def test_many_deferred_tasks_outlive_their_triggerer_and_share_every_look(stage:
         assert reads(payer) - before < MANY / 2
 
 
-def test_waiting_goes_on_where_the_socket_is_cut(stage: Stage) -> None:
+def test_waiting_goes_on_where_the_socket_is_cut(cluster: TestCluster) -> None:
     """Cut, and refused from then on: polling alone finds it; what was accepted can be read all the while."""
-    with stage.own_exchange() as payer:
-        run = waiting(stage, payer, FEW)
+    with cluster.own_exchange() as payer:
+        run = waiting(cluster, payer, FEW)
         accepted = [run.receipt(map_index=index) for index in range(FEW)]
         assert {each["idempotency_key"] for each in accepted} == {each["idempotency_key"] for each in payer.debits()}
         assert not any("transaction_id" in each for each in accepted)
@@ -101,17 +101,17 @@ def test_waiting_goes_on_where_the_socket_is_cut(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(700)
-def test_many_accounts_share_two_sockets_and_a_cut_loses_nobodys_event(stage: Stage) -> None:
+def test_many_accounts_share_two_sockets_and_a_cut_loses_nobodys_event(cluster: TestCluster) -> None:
     """
     Behind one address, without an API config key and on the documented quota.
 
     Ten settle while both sockets stand, five while they are away, the rest after they are back.
     """
-    with stage.own_exchange() as payer:
-        payers = [payer, *(stage.payer(payer.exchange) for _ in range(ACCOUNTS - 1))]
+    with cluster.own_exchange() as payer:
+        payers = [payer, *(cluster.payer(payer.exchange) for _ in range(ACCOUNTS - 1))]
         payer.exchange.control("POST", "/options", {"enforce_credits": True})
-        run = waiting(stage, payer, ACCOUNTS, conns={f"ref-{n}": each.conn_id for n, each in enumerate(payers, 1)})
-        stage.airflow.wait_until(lambda: sockets(payer) == SOCKETS, WAIT_S, "all to be subscribed")
+        run = waiting(cluster, payer, ACCOUNTS, conns={f"ref-{n}": each.conn_id for n, each in enumerate(payers, 1)})
+        cluster.airflow.wait_until(lambda: sockets(payer) == SOCKETS, WAIT_S, "all to be subscribed")
         time.sleep(PEACE_S)
 
         for each in payers[:10]:
@@ -123,7 +123,7 @@ def test_many_accounts_share_two_sockets_and_a_cut_loses_nobodys_event(stage: St
         time.sleep(PEACE_S)
         payer.exchange.control("POST", "/ws", {"action": "accept"})
         # One, if the few on the second have all settled.
-        stage.airflow.wait_until(lambda: sockets(payer) > 0, WAIT_S, "the sockets to be back")
+        cluster.airflow.wait_until(lambda: sockets(payer) > 0, WAIT_S, "the sockets to be back")
         time.sleep(PEACE_S)
         for each in payers[15:]:
             each.settle()
@@ -137,16 +137,16 @@ def sockets(payer: Payer) -> int:
     return int(payer.exchange.control("GET", "/ws")["connections"])
 
 
-def test_a_used_up_quota_only_delays_the_end(stage: Stage) -> None:
+def test_a_used_up_quota_only_delays_the_end(cluster: TestCluster) -> None:
     """Every read is answered 429 for a while (F79): no task fails, none sends anything, and all see the end."""
-    with stage.own_exchange() as payer:
-        run = waiting(stage, payer, FEW)
+    with cluster.own_exchange() as payer:
+        run = waiting(cluster, payer, FEW)
         payer.exchange.control("POST", "/ws", {"action": "refuse"})
         payer.exchange.control("POST", "/ws", {"action": "cut"})
         payer.exchange.control("POST", "/faults", {"route": "*", "kind": "status", "status": 429, "count": None})
 
         payer.exchange.control("POST", "/settle")
-        stage.airflow.wait_until(lambda: hits(payer) > 0, WAIT_S, "a look to be refused")
+        cluster.airflow.wait_until(lambda: hits(payer) > 0, WAIT_S, "a look to be refused")
         time.sleep(PEACE_S)
         refused = hits(payer)
         payer.exchange.control("DELETE", "/faults")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import runpy
 import shlex
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pacifica_provider.withdrawals.ledger import LedgerState, decision_entry
 if TYPE_CHECKING:
     from airflow.cli.cli_config import ActionCommand
 
-    from tests.support.rig import Rig
+    from tests.support.harness import ProtocolHarness
 
 DAY_MS = 24 * 3_600_000
 
@@ -32,10 +31,12 @@ DAY_MS = 24 * 3_600_000
 class Terminal:
     """A shell on the machine that Airflow runs on: the commands, and what they print."""
 
-    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(ledgers, "ledger_from_outside", lambda: rig.store)
-        monkeypatch.setattr(cli, "_now_ms", rig.clock.now_ms)
-        self.rig = rig
+    def __init__(
+        self, harness: ProtocolHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(ledgers, "ledger_from_outside", lambda: harness.store)
+        monkeypatch.setattr(cli, "_now_ms", harness.clock.now_ms)
+        self.harness = harness
         self._capsys = capsys
         self.text = ""
 
@@ -47,50 +48,56 @@ class Terminal:
         return status
 
     def case(self, *words: str) -> int:
-        """Run the case command on the rig's task."""
-        rig = self.rig
-        return self.run("case", "--dag-id", rig.dag_id, "--run-id", rig.run_id, "--task-id", rig.task_id, *words)
+        """Run the case command on the harness's task."""
+        harness = self.harness
+        return self.run(
+            "case", "--dag-id", harness.dag_id, "--run-id", harness.run_id, "--task-id", harness.task_id, *words
+        )
 
     @property
     def decision(self) -> dict[str, Any] | None:
         """The decision that waits."""
-        rig = self.rig
-        text = rig.store.entries.get(decision_entry(rig.dag_id, rig.run_id, rig.task_id, rig.withdrawal_ref))
+        harness = self.harness
+        text = harness.store.entries.get(
+            decision_entry(harness.dag_id, harness.run_id, harness.task_id, harness.withdrawal_ref)
+        )
         return None if text is None else dict(json.loads(text))
 
 
 @pytest.fixture
-def terminal(rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+def terminal(harness: ProtocolHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
     """Return a shell beside the bench."""
-    return Terminal(rig, monkeypatch, capsys)
+    return Terminal(harness, monkeypatch, capsys)
 
 
-def make_unknown(rig: Rig, when: str) -> int:
+def make_unknown(harness: ProtocolHarness, when: str) -> int:
     """Leave a withdrawal whose one request was lost, before or after the commit, and whose key is too old to trust."""
-    rig.fault("reset", when=when, count=2)
-    rig.policy = type(rig.policy)(posts_per_try=1)
+    harness.fault("reset", when=when, count=2)
+    harness.policy = type(harness.policy)(posts_per_try=1)
     with pytest.raises(Retryable, match="MAY have moved"):
-        rig.try_once()
-    rig.clock.sleep_s(10 * 60)
+        harness.try_once()
+    harness.clock.sleep_s(10 * 60)
     with pytest.raises(OutcomeUnknown):
-        rig.try_once()
-    rig.sandbox.control("DELETE", "/faults")
-    return int(rig.debits()[0]["batch_nonce"]) if rig.debits() else 0
+        harness.try_once()
+    harness.sandbox.control("DELETE", "/faults")
+    return int(harness.debits()[0]["batch_nonce"]) if harness.debits() else 0
 
 
 # -- the case
 
 
-def test_an_unknown_case_is_shown_with_its_rows_and_the_commands_that_decide_it(rig: Rig, terminal: Terminal) -> None:
+def test_an_unknown_case_is_shown_with_its_rows_and_the_commands_that_decide_it(
+    harness: ProtocolHarness, terminal: Terminal
+) -> None:
     """Order, key, attempt, the row that could be it, and one ready command for each decision."""
-    nonce = make_unknown(rig, "after_commit")
+    nonce = make_unknown(harness, "after_commit")
     status = terminal.case()
-    created_at = rig.client().pending_withdrawals().rows[0].created_at_ms
+    created_at = harness.client().pending_withdrawals().rows[0].created_at_ms
     commands = [line.strip() for line in terminal.text.splitlines() if "--decide" in line]
-    begin = case_command(rig.dag_id, rig.run_id, rig.task_id)
+    begin = case_command(harness.dag_id, harness.run_id, harness.task_id)
 
     assert status == cli.DONE
-    assert all(text in terminal.text for text in ("Withdrawal of 1 SOL", rig.key, "UNKNOWN", "unanswered"))
+    assert all(text in terminal.text for text in ("Withdrawal of 1 SOL", harness.key, "UNKNOWN", "unanswered"))
     assert commands == [
         f"{begin} --decide adopt --batch-nonce {nonce} --created-at {created_at} --why '…'",
         f"{begin} --decide repost --rows {nonce} --why 'nothing moved, because …'",
@@ -98,12 +105,12 @@ def test_an_unknown_case_is_shown_with_its_rows_and_the_commands_that_decide_it(
     ]
 
 
-def test_every_row_of_the_symbol_is_shown_with_its_fit(rig: Rig, terminal: Terminal) -> None:
+def test_every_row_of_the_symbol_is_shown_with_its_fit(harness: ProtocolHarness, terminal: Terminal) -> None:
     """A changed fee, another time or another amount hides no row; what cannot be it is not offered (F93)."""
-    nonce = make_unknown(rig, "after_commit")
-    rig.sandbox.control("POST", "/settle")
-    other = rig.foreign("3")["batch_nonce"]
-    rig.sandbox.control("POST", "/assets", {"symbol": "SOL", "fee": "0.002"})
+    nonce = make_unknown(harness, "after_commit")
+    harness.sandbox.control("POST", "/settle")
+    other = harness.foreign("3")["batch_nonce"]
+    harness.sandbox.control("POST", "/assets", {"symbol": "SOL", "fee": "0.002"})
     terminal.case()
     rows = [line for line in terminal.text.splitlines() if line.startswith("  - ")]
 
@@ -117,12 +124,12 @@ def test_every_row_of_the_symbol_is_shown_with_its_fit(rig: Rig, terminal: Termi
     assert f"--rows {nonce} " in terminal.text
 
 
-def test_the_rows_are_shown_best_fit_first(rig: Rig, terminal: Terminal) -> None:
+def test_the_rows_are_shown_best_fit_first(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Ours, what another fee would make ours, another amount; rows of other assets are not shown (F93)."""
-    nonce = make_unknown(rig, "after_commit")
-    nonces = [nonce, rig.foreign("0.9")["batch_nonce"], rig.foreign("2")["batch_nonce"]]
-    rig.sandbox.control("POST", "/settle")
-    rig.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "BTC", "amount": "1"})
+    nonce = make_unknown(harness, "after_commit")
+    nonces = [nonce, harness.foreign("0.9")["batch_nonce"], harness.foreign("2")["batch_nonce"]]
+    harness.sandbox.control("POST", "/settle")
+    harness.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "BTC", "amount": "1"})
     terminal.case()
     rows = [line for line in terminal.text.splitlines() if line.startswith("  - ")]
     offered = [line for line in terminal.text.splitlines() if "--decide adopt" in line]
@@ -136,19 +143,19 @@ def test_the_rows_are_shown_best_fit_first(rig: Rig, terminal: Terminal) -> None
     assert [f"--batch-nonce {each} " in line for each, line in zip(nonces, offered, strict=False)] == [True] * 2
 
 
-def test_the_record_is_shown_although_the_exchange_fails(rig: Rig, terminal: Terminal) -> None:
+def test_the_record_is_shown_although_the_exchange_fails(harness: ProtocolHarness, terminal: Terminal) -> None:
     """What is on record comes first, then what failed; no decision is offered without the lists."""
-    make_unknown(rig, "before_commit")
-    rig.fault("status", route="history", status=503, count=9)
+    make_unknown(harness, "before_commit")
+    harness.fault("status", route="history", status=503, count=9)
 
     assert terminal.case() == cli.REFUSED
     assert "Withdrawal of 1 SOL" in terminal.text
     assert "--decide" not in terminal.text
 
 
-def test_a_case_without_rows_says_so(rig: Rig, terminal: Terminal) -> None:
+def test_a_case_without_rows_says_so(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Nothing to adopt, and a repost has nothing to name (F18)."""
-    make_unknown(rig, "before_commit")
+    make_unknown(harness, "before_commit")
     terminal.case()
 
     assert "Pacifica's lists show no withdrawal of SOL since the record began." in terminal.text
@@ -156,20 +163,20 @@ def test_a_case_without_rows_says_so(rig: Rig, terminal: Terminal) -> None:
     assert "--decide repost --why" in terminal.text
 
 
-def test_a_bridge_that_is_gone_hides_no_row(rig: Rig, terminal: Terminal) -> None:
+def test_a_bridge_that_is_gone_hides_no_row(harness: ProtocolHarness, terminal: Terminal) -> None:
     """The asset was taken off: the fee cannot be had, and the row is shown all the same (F93)."""
-    nonce = make_unknown(rig, "after_commit")
-    rig.sandbox.control("POST", "/assets", {"symbol": "SOL", "bridge": "missing"})
+    nonce = make_unknown(harness, "after_commit")
+    harness.sandbox.control("POST", "/assets", {"symbol": "SOL", "bridge": "missing"})
 
     assert terminal.case() == cli.DONE
     assert f"batch_nonce {nonce}, amount 1," in terminal.text
 
 
-def test_a_key_answered_409_offers_no_repost(rig: Rig, terminal: Terminal) -> None:
+def test_a_key_answered_409_offers_no_repost(harness: ProtocolHarness, terminal: Terminal) -> None:
     """It would be futile while the key is remembered, and dangerous after (F16)."""
-    rig.fault("duplicate_in_progress")
+    harness.fault("duplicate_in_progress")
     with pytest.raises(OutcomeUnknown):
-        rig.try_once()
+        harness.try_once()
     shown = terminal.case()
     page = terminal.text
     refused = terminal.case("--decide", "repost", "--why", "looked")
@@ -182,40 +189,40 @@ def test_a_key_answered_409_offers_no_repost(rig: Rig, terminal: Terminal) -> No
 
 
 @pytest.mark.parametrize("state", ["accepted", "void"])
-def test_an_ended_case_leaves_nothing_to_decide(rig: Rig, terminal: Terminal, state: str) -> None:
+def test_an_ended_case_leaves_nothing_to_decide(harness: ProtocolHarness, terminal: Terminal, state: str) -> None:
     """The receipt or the decision is shown, and the lists are not even read."""
     if state == "accepted":
-        expected = f"batch_nonce {rig.try_once().batch_nonce}"
+        expected = f"batch_nonce {harness.try_once().batch_nonce}"
     else:
-        make_unknown(rig, "before_commit")
-        rig.decide("void", why="paid by hand")
+        make_unknown(harness, "before_commit")
+        harness.decide("void", why="paid by hand")
         with pytest.raises(OutcomeUnknown):
-            rig.try_once()
+            harness.try_once()
         expected = "void by ana: paid by hand"
-    requests = rig.ledger()["requests"]
+    requests = harness.ledger()["requests"]
     status = terminal.case()
 
     assert status == cli.DONE
     assert expected in terminal.text
     assert "Nothing is left to decide." in terminal.text
-    assert rig.ledger()["requests"] == requests
+    assert harness.ledger()["requests"] == requests
     assert terminal.case("--decide", "adopt", "--batch-nonce", "1", "--why", "x") == cli.REFUSED
 
 
-def test_what_is_known_of_an_adopted_or_lost_record_is_shown(rig: Rig, terminal: Terminal) -> None:
+def test_what_is_known_of_an_adopted_or_lost_record_is_shown(harness: ProtocolHarness, terminal: Terminal) -> None:
     """How the receipt was come by, and that earlier tries may be lost (F54)."""
-    rig.fault("reset", when="after_commit")
-    rig.try_once()
+    harness.fault("reset", when="after_commit")
+    harness.try_once()
     terminal.case()
     adopted = terminal.text
-    record = rig.store.record()
-    lost = rig.sibling(run_id="manual__2", store=rig.store)
-    lost.store.be_born(rig.clock.now_ms() + DAY_MS)
+    record = harness.store.record()
+    lost = harness.sibling(run_id="manual__2", store=harness.store)
+    lost.store.be_born(harness.clock.now_ms() + DAY_MS)
     lost.try_number = 1
     lost.foreign()
     with pytest.raises(OutcomeUnknown):
         lost.try_once()
-    terminal.rig = lost
+    terminal.harness = lost
     terminal.case()
 
     assert record["receipt"]["adopted"]
@@ -224,18 +231,18 @@ def test_what_is_known_of_an_adopted_or_lost_record_is_shown(rig: Rig, terminal:
     assert "a record of them may be lost" in terminal.text
 
 
-def test_a_task_without_a_record_names_the_references_it_has(rig: Rig, terminal: Terminal) -> None:
+def test_a_task_without_a_record_names_the_references_it_has(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Exit status 1, where else to look, and under which references the task has withdrawn."""
     nothing = terminal.case()
     without = terminal.text
-    rig.store.be_born(0)
+    harness.store.be_born(0)
     for reference in ("inv 7", "inv 8"):
-        rig.withdrawal_ref = reference
-        rig.instance = reference
-        rig.try_once()
-    rig.sibling(run_id="another", store=rig.store, withdrawal_ref="inv 9").try_once()
-    rig.sibling(dag_id="another", store=rig.store, withdrawal_ref="inv 10").try_once()
-    rig.sibling(task_id="another", store=rig.store, withdrawal_ref="inv 11").try_once()
+        harness.withdrawal_ref = reference
+        harness.instance = reference
+        harness.try_once()
+    harness.sibling(run_id="another", store=harness.store, withdrawal_ref="inv 9").try_once()
+    harness.sibling(dag_id="another", store=harness.store, withdrawal_ref="inv 10").try_once()
+    harness.sibling(task_id="another", store=harness.store, withdrawal_ref="inv 11").try_once()
     missed = terminal.case()
 
     assert (nothing, missed) == (cli.NOT_FOUND, cli.NOT_FOUND)
@@ -249,37 +256,37 @@ def test_a_task_without_a_record_names_the_references_it_has(rig: Rig, terminal:
     assert "reference        inv 7" in terminal.text
 
 
-def test_a_wrong_reference_is_told_of_the_withdrawal_without_one(rig: Rig, terminal: Terminal) -> None:
+def test_a_wrong_reference_is_told_of_the_withdrawal_without_one(harness: ProtocolHarness, terminal: Terminal) -> None:
     """A record under no reference is listed as such."""
-    rig.try_once()
+    harness.try_once()
 
     assert terminal.case("--withdrawal-ref", "x") == cli.NOT_FOUND
     assert terminal.text.endswith("This task has records under:\n  (none)\n")
 
 
-def test_an_unreadable_record_of_another_hides_no_reference(rig: Rig, terminal: Terminal) -> None:
+def test_an_unreadable_record_of_another_hides_no_reference(harness: ProtocolHarness, terminal: Terminal) -> None:
     """What cannot be read is passed over when the references of the task are listed (F48)."""
-    rig.try_once()
-    rig.store.entries["withdrawal_0123"] = '{"version": 99}'
+    harness.try_once()
+    harness.store.entries["withdrawal_0123"] = '{"version": 99}'
 
     assert terminal.case("--withdrawal-ref", "x") == cli.NOT_FOUND
     assert terminal.text.endswith("This task has records under:\n  (none)\n")
 
 
-def test_a_record_that_cannot_be_read_is_refused(rig: Rig, terminal: Terminal) -> None:
+def test_a_record_that_cannot_be_read_is_refused(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Nothing is decided on what is not understood (F48)."""
-    rig.try_once()
-    (name,) = [name for name in rig.store.entries if name.startswith("withdrawal_")]
-    rig.store.entries[name] = '{"version": 99}'
+    harness.try_once()
+    (name,) = [name for name in harness.store.entries if name.startswith("withdrawal_")]
+    harness.store.entries[name] = '{"version": 99}'
 
     assert terminal.case() == cli.REFUSED
     assert "cannot be read" in terminal.text
 
 
 @pytest.mark.parametrize("words", [["case"], ["ledger", "prune", "--before", "2020-01-01"], ["ledger", "restored"]])
-def test_a_ledger_that_is_down_is_said_to_be(rig: Rig, terminal: Terminal, words: list[str]) -> None:
+def test_a_ledger_that_is_down_is_said_to_be(harness: ProtocolHarness, terminal: Terminal, words: list[str]) -> None:
     """One line instead of a traceback, and nothing was done (F44)."""
-    rig.store.down = True
+    harness.store.down = True
     status = terminal.case() if words == ["case"] else terminal.run(*words)
 
     assert status == cli.REFUSED
@@ -289,31 +296,31 @@ def test_a_ledger_that_is_down_is_said_to_be(rig: Rig, terminal: Terminal, words
 # -- a decision
 
 
-def test_an_adopted_row_becomes_the_receipt_of_the_next_try(rig: Rig, terminal: Terminal) -> None:
+def test_an_adopted_row_becomes_the_receipt_of_the_next_try(harness: ProtocolHarness, terminal: Terminal) -> None:
     """By its batch nonce; after the clear the task succeeds with it and posts nothing."""
-    nonce = make_unknown(rig, "after_commit")
-    posts = len(rig.posts())
+    nonce = make_unknown(harness, "after_commit")
+    posts = len(harness.posts())
     status = terminal.case("--decide", "adopt", "--batch-nonce", str(nonce), "--by", "ana", "--why", "on chain")
     taken = terminal.text
     waits = terminal.case()
-    receipt = rig.try_once()
+    receipt = harness.try_once()
 
     assert (status, waits) == (cli.DONE, cli.DONE)
     assert taken.startswith("Taken: adopt 1 SOL by ana.")
     assert "A decision waits for the next try." in terminal.text
     assert (receipt.batch_nonce, receipt.adopted) == (nonce, True)
-    assert len(rig.posts()) == posts
-    assert rig.store.record()["reason"] == "adopt by ana: on chain"
+    assert len(harness.posts()) == posts
+    assert harness.store.record()["reason"] == "adopt by ana: on chain"
     assert terminal.decision is None
 
 
-def test_a_row_that_shares_its_batch_is_named_with_its_time(rig: Rig, terminal: Terminal) -> None:
+def test_a_row_that_shares_its_batch_is_named_with_its_time(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Two rows of one batch nonce: without ``--created-at`` nothing is decided (F20, F98)."""
-    rig.options(shared_batches=True)
-    nonce = make_unknown(rig, "after_commit")
-    first = rig.client().pending_withdrawals().rows[0].created_at_ms
-    rig.foreign()
-    rows = rig.client().pending_withdrawals().rows
+    harness.options(shared_batches=True)
+    nonce = make_unknown(harness, "after_commit")
+    first = harness.client().pending_withdrawals().rows[0].created_at_ms
+    harness.foreign()
+    rows = harness.client().pending_withdrawals().rows
     assert [row.batch_nonce for row in rows] == [nonce, nonce]
     words = ["--decide", "adopt", "--batch-nonce", str(nonce), "--why", "on chain"]
     ambiguous = terminal.case(*words)
@@ -324,30 +331,30 @@ def test_a_row_that_shares_its_batch_is_named_with_its_time(rig: Rig, terminal: 
     assert f"2 listed withdrawals have batch_nonce {nonce}; name one with --batch-nonce and --created-at" in said
     assert terminal.decision is not None
     assert (terminal.decision["batch_nonce"], terminal.decision["created_at_ms"]) == (nonce, first)
-    assert rig.try_once().batch_nonce == nonce
+    assert harness.try_once().batch_nonce == nonce
 
 
-def test_a_repost_pays_once_where_nothing_moved(rig: Rig, terminal: Terminal) -> None:
+def test_a_repost_pays_once_where_nothing_moved(harness: ProtocolHarness, terminal: Terminal) -> None:
     """After repost and clear the same key is posted again, and there is one debit."""
-    make_unknown(rig, "before_commit")
+    make_unknown(harness, "before_commit")
     status = terminal.case("--decide", "repost", "--by", "ana", "--why", "nothing arrived")
-    receipt = rig.try_once()
+    receipt = harness.try_once()
 
     assert status == cli.DONE
-    assert [debit["batch_nonce"] for debit in rig.debits()] == [receipt.batch_nonce]
+    assert [debit["batch_nonce"] for debit in harness.debits()] == [receipt.batch_nonce]
 
 
-def test_a_repost_names_the_rows_that_are_somebody_else_s(rig: Rig, terminal: Terminal) -> None:
+def test_a_repost_names_the_rows_that_are_somebody_else_s(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Each of them, comma separated; rows of another amount need not be named (F93)."""
-    make_unknown(rig, "before_commit")
-    nonces = [str(rig.foreign(amount)["batch_nonce"]) for amount in ("1", "1", "5")]
+    make_unknown(harness, "before_commit")
+    nonces = [str(harness.foreign(amount)["batch_nonce"]) for amount in ("1", "1", "5")]
     one = terminal.case("--decide", "repost", "--why", "looked", "--rows", nonces[0])
     said = terminal.text
     both = terminal.case("--decide", "repost", "--why", "looked", "--rows", f"{nonces[0]}, {nonces[1]}")
 
     assert (one, both) == (cli.REFUSED, cli.DONE)
     assert f"batch_nonce [{nonces[1]}] is listed, which it does not name. Nothing was decided." in said
-    assert rig.try_once().batch_nonce not in {int(nonce) for nonce in nonces}
+    assert harness.try_once().batch_nonce not in {int(nonce) for nonce in nonces}
 
 
 @pytest.mark.parametrize(
@@ -368,10 +375,10 @@ def test_a_repost_names_the_rows_that_are_somebody_else_s(rig: Rig, terminal: Te
     ],
 )
 def test_a_decision_the_next_try_would_drop_is_refused_at_once(
-    rig: Rig, terminal: Terminal, words: list[str], says: str
+    harness: ProtocolHarness, terminal: Terminal, words: list[str], says: str
 ) -> None:
     """The command says why, the placeholder of the ready command is no reason, and no decision is left."""
-    make_unknown(rig, "after_commit")
+    make_unknown(harness, "after_commit")
     status = terminal.case("--by", "ana", *words)
 
     assert status == cli.REFUSED
@@ -384,13 +391,15 @@ def test_a_decision_the_next_try_would_drop_is_refused_at_once(
     "why", [[], ["--why", ""], ["--why", " "], ["--why", "…"]], ids=["none", "empty", "blank", "…"]
 )
 @pytest.mark.parametrize("words", [["adopt", "--batch-nonce"], ["repost", "--rows"], ["void", "--batch-nonce"]])
-def test_a_decision_without_a_reason_is_refused(rig: Rig, terminal: Terminal, words: list[str], why: list[str]) -> None:
+def test_a_decision_without_a_reason_is_refused(
+    harness: ProtocolHarness, terminal: Terminal, words: list[str], why: list[str]
+) -> None:
     """A decision that would be taken with a reason is refused without one, whichever it is."""
-    rig.fault("reset", when="after_commit")
-    rig.policy = type(rig.policy)(posts_per_try=1)
+    harness.fault("reset", when="after_commit")
+    harness.policy = type(harness.policy)(posts_per_try=1)
     with pytest.raises(Retryable):
-        rig.try_once()
-    named = ["--decide", *words, str(rig.debits()[0]["batch_nonce"])]
+        harness.try_once()
+    named = ["--decide", *words, str(harness.debits()[0]["batch_nonce"])]
     refused = terminal.case(*named, *why)
     said, left = terminal.text, terminal.decision
 
@@ -399,9 +408,9 @@ def test_a_decision_without_a_reason_is_refused(rig: Rig, terminal: Terminal, wo
     assert terminal.case(*named, "--why", "looked") == cli.DONE
 
 
-def test_the_ready_commands_are_refused_as_they_stand(rig: Rig, terminal: Terminal) -> None:
+def test_the_ready_commands_are_refused_as_they_stand(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Whoever pastes one without writing a reason has decided nothing."""
-    make_unknown(rig, "after_commit")
+    make_unknown(harness, "after_commit")
     terminal.case()
     lines = [shlex.split(line) for line in terminal.text.splitlines() if "--decide" in line]
     statuses = [terminal.run(*words[words.index("case") :]) for words in lines]
@@ -410,10 +419,10 @@ def test_the_ready_commands_are_refused_as_they_stand(rig: Rig, terminal: Termin
     assert terminal.decision is None
 
 
-def test_a_row_of_another_amount_cannot_be_adopted(rig: Rig, terminal: Terminal) -> None:
+def test_a_row_of_another_amount_cannot_be_adopted(harness: ProtocolHarness, terminal: Terminal) -> None:
     """It is listed, but the next try would drop the decision (F98)."""
-    make_unknown(rig, "before_commit")
-    nonce = rig.foreign("2")["batch_nonce"]
+    make_unknown(harness, "before_commit")
+    nonce = harness.foreign("2")["batch_nonce"]
 
     assert terminal.case("--decide", "adopt", "--batch-nonce", str(nonce), "--why", "looked") == cli.REFUSED
     assert "has another amount than this order. Nothing was decided." in terminal.text
@@ -421,45 +430,49 @@ def test_a_row_of_another_amount_cannot_be_adopted(rig: Rig, terminal: Terminal)
 
 
 @pytest.mark.parametrize("words", [["adopt", "--batch-nonce"], ["repost", "--rows"], ["void", "--batch-nonce"]])
-def test_an_accepted_withdrawal_cannot_be_decided(rig: Rig, terminal: Terminal, words: list[str]) -> None:
+def test_an_accepted_withdrawal_cannot_be_decided(
+    harness: ProtocolHarness, terminal: Terminal, words: list[str]
+) -> None:
     """Whatever was decided would be dropped by the next try (F98)."""
-    nonce = rig.try_once().batch_nonce
+    nonce = harness.try_once().batch_nonce
 
     assert terminal.case("--decide", *words, str(nonce), "--why", "looked") == cli.REFUSED
     assert "the withdrawal is accepted, so nothing is left to decide" in terminal.text
     assert terminal.decision is None
 
 
-def test_a_decision_is_taken_while_a_request_may_still_be_accepted(rig: Rig, terminal: Terminal) -> None:
+def test_a_decision_is_taken_while_a_request_may_still_be_accepted(
+    harness: ProtocolHarness, terminal: Terminal
+) -> None:
     """It is the next try that waits until none can be any more, and then applies it (F98)."""
-    rig.fault("reset", when="before_commit")
-    rig.policy = type(rig.policy)(posts_per_try=1)
+    harness.fault("reset", when="before_commit")
+    harness.policy = type(harness.policy)(posts_per_try=1)
     with pytest.raises(Retryable):
-        rig.try_once()
+        harness.try_once()
     status = terminal.case("--decide", "repost", "--why", "nothing arrived")
-    slept_s = rig.clock.slept_s
-    rig.try_once()
+    slept_s = harness.clock.slept_s
+    harness.try_once()
 
     assert status == cli.DONE
-    assert rig.clock.slept_s - slept_s >= rig.window_ms / 1000
-    assert len(rig.debits()) == 1
+    assert harness.clock.slept_s - slept_s >= harness.window_ms / 1000
+    assert len(harness.debits()) == 1
 
 
-def test_a_void_needs_no_exchange(rig: Rig, terminal: Terminal) -> None:
+def test_a_void_needs_no_exchange(harness: ProtocolHarness, terminal: Terminal) -> None:
     """It only stops, so it is taken while Pacifica cannot be reached."""
-    make_unknown(rig, "before_commit")
-    rig.fault("reset", route="*", count=99)
-    requests = rig.ledger()["requests"]
+    make_unknown(harness, "before_commit")
+    harness.fault("reset", route="*", count=99)
+    requests = harness.ledger()["requests"]
 
     assert terminal.case("--decide", "void", "--why", "paid by hand") == cli.DONE
-    assert requests == rig.ledger()["requests"]
+    assert requests == harness.ledger()["requests"]
 
 
 def test_who_decides_is_the_user_of_the_machine_unless_said(
-    rig: Rig, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    harness: ProtocolHarness, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record keeps the name and the reason."""
-    make_unknown(rig, "before_commit")
+    make_unknown(harness, "before_commit")
     monkeypatch.setenv("LOGNAME", "bea")
     terminal.case("--decide", "void", "--why", "paid by hand")
 
@@ -467,40 +480,40 @@ def test_who_decides_is_the_user_of_the_machine_unless_said(
     assert (terminal.decision["by"], terminal.decision["why"]) == ("bea", "paid by hand")
 
 
-def test_a_decision_that_the_ledger_does_not_keep_is_not_taken(rig: Rig, terminal: Terminal) -> None:
+def test_a_decision_that_the_ledger_does_not_keep_is_not_taken(harness: ProtocolHarness, terminal: Terminal) -> None:
     """The ledger's own words and status 2; it is not said to be taken (F44)."""
-    make_unknown(rig, "before_commit")
-    rig.store.fail_writes = 1
+    make_unknown(harness, "before_commit")
+    harness.store.fail_writes = 1
 
     assert terminal.case("--decide", "void", "--why", "paid by hand") == cli.REFUSED
     assert terminal.text == "this write fails\n"
 
 
-def test_a_void_is_final(rig: Rig, terminal: Terminal) -> None:
+def test_a_void_is_final(harness: ProtocolHarness, terminal: Terminal) -> None:
     """After void every try fails without posting; whoever did not say is named by the user."""
-    make_unknown(rig, "before_commit")
+    make_unknown(harness, "before_commit")
     taken = terminal.case("--decide", "void", "--why", "paid by hand")
     decision = terminal.decision
     with pytest.raises(OutcomeUnknown, match="voided"):
-        rig.try_once()
+        harness.try_once()
 
     assert taken == cli.DONE
     assert decision is not None
     assert decision["by"]
-    assert rig.debits() == []
+    assert harness.debits() == []
 
 
-def test_the_clear_that_is_printed_names_the_run(rig: Rig, terminal: Terminal) -> None:
+def test_the_clear_that_is_printed_names_the_run(harness: ProtocolHarness, terminal: Terminal) -> None:
     """``airflow tasks clear`` takes a time range and may clear others: one call of the REST API names the run."""
-    rig.run_id = "manual__2026-11-23T00:00:00+00:00"
-    make_unknown(rig, "before_commit")
+    harness.run_id = "manual__2026-11-23T00:00:00+00:00"
+    make_unknown(harness, "before_commit")
     terminal.case("--decide", "void", "--why", "paid by hand")
     call, body = terminal.text.splitlines()[-2:]
 
     assert call == "POST /api/v2/dags/pay/clearTaskInstances"
     assert json.loads(body) == {
         "dry_run": False,
-        "dag_run_id": rig.run_id,
+        "dag_run_id": harness.run_id,
         "task_ids": ["withdraw"],
         "only_failed": True,
     }
@@ -509,41 +522,41 @@ def test_the_clear_that_is_printed_names_the_run(rig: Rig, terminal: Terminal) -
 # -- the ledger's care
 
 
-def test_a_prune_forgets_what_ended_and_lets_older_runs_ask(rig: Rig, terminal: Terminal) -> None:
+def test_a_prune_forgets_what_ended_and_lets_older_runs_ask(harness: ProtocolHarness, terminal: Terminal) -> None:
     """The run whose record was forgotten asks a person when it is cleared, instead of paying again (F87)."""
-    rig.try_once()
-    rig.sandbox.control("POST", "/settle")
-    rig.store.set("withdrawal_alien", {"version": 9})
-    rig.clock.sleep_s(32 * DAY_MS / 1000)
-    before_ms = rig.clock.now_ms() - 31 * DAY_MS
+    harness.try_once()
+    harness.sandbox.control("POST", "/settle")
+    harness.store.set("withdrawal_alien", {"version": 9})
+    harness.clock.sleep_s(32 * DAY_MS / 1000)
+    before_ms = harness.clock.now_ms() - 31 * DAY_MS
     status = terminal.run("ledger", "prune", "--before", iso(before_ms))
-    rig.clear()
-    rig.sandbox.control("POST", "/forget_keys")
+    harness.clear()
+    harness.sandbox.control("POST", "/forget_keys")
     with pytest.raises(OutcomeUnknown, match="may be lost"):
-        rig.try_once()
+        harness.try_once()
 
     assert status == cli.DONE
     assert terminal.text.startswith("Withdrawals forgotten: 1.")
     assert "cannot be read and were left as they are: withdrawal_alien." in terminal.text
-    assert LedgerState.of(rig.store, 0) == LedgerState(before_ms // 1000 * 1000, raised=True)
-    assert len(rig.debits()) == 1
+    assert LedgerState.of(harness.store, 0) == LedgerState(before_ms // 1000 * 1000, raised=True)
+    assert len(harness.debits()) == 1
 
 
 def test_a_prune_raises_the_ledger_before_it_deletes(
-    rig: Rig, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    harness: ProtocolHarness, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut short, it makes runs ask that need not, and never pays twice (5.2)."""
-    rig.try_once()
-    rig.clock.sleep_s(32 * DAY_MS / 1000)
+    harness.try_once()
+    harness.clock.sleep_s(32 * DAY_MS / 1000)
     states: list[LedgerState] = []
 
     def cut_short(name: str) -> None:
-        states.append(LedgerState.of(rig.store, 0))
+        states.append(LedgerState.of(harness.store, 0))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rig.store, "delete", cut_short)
+    monkeypatch.setattr(harness.store, "delete", cut_short)
     with pytest.raises(KeyboardInterrupt):
-        terminal.run("ledger", "prune", "--before", iso(rig.clock.now_ms() - 31 * DAY_MS))
+        terminal.run("ledger", "prune", "--before", iso(harness.clock.now_ms() - 31 * DAY_MS))
 
     assert [state.raised for state in states] == [True]
 
@@ -558,122 +571,126 @@ def test_a_prune_raises_the_ledger_before_it_deletes(
         ("9999-12-31", "last 30 days are kept"),
     ],
 )
-def test_a_prune_refuses_what_may_still_be_cleared(rig: Rig, terminal: Terminal, before: str, says: str) -> None:
+def test_a_prune_refuses_what_may_still_be_cleared(
+    harness: ProtocolHarness, terminal: Terminal, before: str, says: str
+) -> None:
     """Nothing of the last thirty days, and nothing without a time, is forgotten."""
-    rig.try_once()
-    stored = dict(rig.store.entries)
-    text = iso(rig.clock.now_ms() - 29 * DAY_MS) if before == "29 days ago" else before
+    harness.try_once()
+    stored = dict(harness.store.entries)
+    text = iso(harness.clock.now_ms() - 29 * DAY_MS) if before == "29 days ago" else before
 
     assert terminal.run("ledger", "prune", "--before", text) == cli.REFUSED
     assert says in terminal.text
     assert terminal.text.endswith("Nothing was done.\n")
-    assert stored == rig.store.entries
+    assert stored == harness.store.entries
 
 
-def test_a_prune_never_lets_the_ledger_claim_more(rig: Rig, terminal: Terminal) -> None:
+def test_a_prune_never_lets_the_ledger_claim_more(harness: ProtocolHarness, terminal: Terminal) -> None:
     """A ledger that is complete since later stays so, and says that something may have been forgotten (5.2)."""
-    rig.store.be_born(rig.clock.now_ms())
-    born = LedgerState.of(rig.store, 0)
+    harness.store.be_born(harness.clock.now_ms())
+    born = LedgerState.of(harness.store, 0)
 
-    assert terminal.run("ledger", "prune", "--before", iso(rig.clock.now_ms() - 90 * DAY_MS)) == cli.DONE
-    assert LedgerState.of(rig.store, 0) == LedgerState(born.complete_since_ms, raised=True)
+    assert terminal.run("ledger", "prune", "--before", iso(harness.clock.now_ms() - 90 * DAY_MS)) == cli.DONE
+    assert LedgerState.of(harness.store, 0) == LedgerState(born.complete_since_ms, raised=True)
 
 
-def test_a_prune_of_a_ledger_that_lost_everything_lets_it_be_born_now(rig: Rig, terminal: Terminal) -> None:
+def test_a_prune_of_a_ledger_that_lost_everything_lets_it_be_born_now(
+    harness: ProtocolHarness, terminal: Terminal
+) -> None:
     """A run that paid before the loss asks when it is cleared, although it is younger than the prune's time (5.2)."""
-    rig.try_once()
-    rig.store.lose()
-    rig.clock.sleep_s(900)
-    rig.sandbox.control("POST", "/forget_keys")
-    now_ms = rig.clock.now_ms()
+    harness.try_once()
+    harness.store.lose()
+    harness.clock.sleep_s(900)
+    harness.sandbox.control("POST", "/forget_keys")
+    now_ms = harness.clock.now_ms()
     terminal.run("ledger", "prune", "--before", "2020-01-01")
-    rig.clear()
+    harness.clear()
     with pytest.raises(OutcomeUnknown):
-        rig.try_once()
+        harness.try_once()
 
-    assert LedgerState.of(rig.store, 0).complete_since_ms >= now_ms
-    assert len(rig.debits()) == 1
+    assert LedgerState.of(harness.store, 0).complete_since_ms >= now_ms
+    assert len(harness.debits()) == 1
 
 
-def test_a_prune_keeps_what_is_younger(rig: Rig, terminal: Terminal) -> None:
+def test_a_prune_keeps_what_is_younger(harness: ProtocolHarness, terminal: Terminal) -> None:
     """An accepted withdrawal whose last request was made after the time stays."""
-    rig.try_once()
-    rig.clock.sleep_s(30.5 * DAY_MS / 1000)
-    record = rig.store.record()
+    harness.try_once()
+    harness.clock.sleep_s(30.5 * DAY_MS / 1000)
+    record = harness.store.record()
 
-    assert terminal.run("ledger", "prune", "--before", iso(rig.clock.now_ms() - 31 * DAY_MS)) == cli.DONE
+    assert terminal.run("ledger", "prune", "--before", iso(harness.clock.now_ms() - 31 * DAY_MS)) == cli.DONE
     assert terminal.text.startswith("Withdrawals forgotten: 0.")
-    assert record == rig.store.record()
+    assert record == harness.store.record()
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_prune_keeps_what_has_not_ended(rig: Rig, terminal: Terminal, *, ended: bool) -> None:
+def test_a_prune_keeps_what_has_not_ended(harness: ProtocolHarness, terminal: Terminal, *, ended: bool) -> None:
     """An unknown withdrawal stays however old it is, and so does the decision on it; once voided it is forgotten."""
-    make_unknown(rig, "before_commit")
+    make_unknown(harness, "before_commit")
     terminal.case("--decide", "void", "--why", "paid by hand")
     if ended:
         with pytest.raises(OutcomeUnknown):
-            rig.try_once()
-    rig.clock.sleep_s(400 * DAY_MS / 1000)
-    terminal.run("ledger", "prune", "--before", iso(rig.clock.now_ms() - 31 * DAY_MS))
-    records = [name for name in rig.store.entries if name.startswith("withdrawal_")]
+            harness.try_once()
+    harness.clock.sleep_s(400 * DAY_MS / 1000)
+    terminal.run("ledger", "prune", "--before", iso(harness.clock.now_ms() - 31 * DAY_MS))
+    records = [name for name in harness.store.entries if name.startswith("withdrawal_")]
 
     assert terminal.text.startswith(f"Withdrawals forgotten: {int(ended)}.")
     assert len(records) == int(not ended)
     assert (terminal.decision is None) == ended
 
 
-def test_the_time_of_a_prune_is_utc_unless_it_says_otherwise(rig: Rig, terminal: Terminal) -> None:
+def test_the_time_of_a_prune_is_utc_unless_it_says_otherwise(harness: ProtocolHarness, terminal: Terminal) -> None:
     """A date alone is midnight UTC, whatever the machine's zone."""
     since = []
     for text in ("2020-01-01", "2020-01-01T02:00:00+02:00", "2020-01-01T00:00:00Z"):
-        rig.store.be_born(0)
+        harness.store.be_born(0)
         assert terminal.run("ledger", "prune", "--before", text) == cli.DONE
-        since.append(LedgerState.of(rig.store, 0).complete_since_ms)
+        since.append(LedgerState.of(harness.store, 0).complete_since_ms)
 
     assert since == [1_577_836_800_000] * 3
 
 
-def test_a_ledger_that_came_back_from_a_backup_asks(rig: Rig, terminal: Terminal) -> None:
+def test_a_ledger_that_came_back_from_a_backup_asks(harness: ProtocolHarness, terminal: Terminal) -> None:
     """The run that paid after the backup was made has no record, and asks even at its first try (5.2)."""
-    rig.try_once()
-    rig.store.lose()
-    rig.clock.sleep_s(900)
-    rig.sandbox.control("POST", "/forget_keys")
+    harness.try_once()
+    harness.store.lose()
+    harness.clock.sleep_s(900)
+    harness.sandbox.control("POST", "/forget_keys")
     status = terminal.run("ledger", "restored")
-    rig.try_number = 0
+    harness.try_number = 0
     with pytest.raises(OutcomeUnknown):
-        rig.try_once()
+        harness.try_once()
 
     assert status == cli.DONE
     assert terminal.text.startswith("Noted. A run from before now")
-    assert LedgerState.of(rig.store, 0).restores == 1
-    assert len(rig.debits()) == 1
+    assert LedgerState.of(harness.store, 0).restores == 1
+    assert len(harness.debits()) == 1
 
 
-def test_a_restored_ledger_drops_what_waits_and_counts(rig: Rig, terminal: Terminal) -> None:
+def test_a_restored_ledger_drops_what_waits_and_counts(harness: ProtocolHarness, terminal: Terminal) -> None:
     """A waiting decision may have been applied after the backup was made; the record stays, and each call counts."""
-    make_unknown(rig, "before_commit")
+    make_unknown(harness, "before_commit")
     terminal.case("--decide", "repost", "--why", "nothing arrived")
-    record = rig.store.record()
-    now_ms = rig.clock.now_ms()
+    record = harness.store.record()
+    now_ms = harness.clock.now_ms()
     terminal.run("ledger", "restored")
-    first = LedgerState.of(rig.store, 0)
+    first = LedgerState.of(harness.store, 0)
     terminal.run("ledger", "restored")
 
     assert terminal.decision is None
-    assert record == rig.store.record()
+    assert record == harness.store.record()
     assert (first.raised, first.restores) == (True, 1)
     assert first.complete_since_ms >= now_ms
-    assert LedgerState.of(rig.store, 0).restores == 2
+    assert LedgerState.of(harness.store, 0).restores == 2
 
 
-def test_a_ledger_that_does_not_know_itself_is_written_anew(rig: Rig, terminal: Terminal) -> None:
+def test_a_ledger_that_does_not_know_itself_is_written_anew(harness: ProtocolHarness, terminal: Terminal) -> None:
     """This command is what the error about it names as the way out."""
-    rig.store.entries["ledger"] = '{"version": 1, "complete_since_ms": "x"}'
+    harness.store.entries["ledger"] = '{"version": 1, "complete_since_ms": "x"}'
 
     assert terminal.run("ledger", "restored") == cli.DONE
-    assert LedgerState.of(rig.store, 0).raised
+    assert LedgerState.of(harness.store, 0).raised
 
 
 def iso(unix_ms: int) -> str:
@@ -800,15 +817,12 @@ def test_a_command_line_that_says_too_little_is_refused(words: list[str], capsys
     assert "usage: python -m pacifica_provider.cli" in capsys.readouterr().err
 
 
-def test_the_module_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_module_is_a_command() -> None:
     """``python -m pacifica_provider.cli`` works on every Airflow."""
-    monkeypatch.setattr(sys, "argv", ["cli", "--help"])
-    monkeypatch.delitem(sys.modules, "pacifica_provider.cli")
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("pacifica_provider.cli", run_name="__main__")
+    command = [sys.executable, "-m", "pacifica_provider.cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
 
-    assert caught.value.code == 0
-    assert "case" in capsys.readouterr().out
+    assert "case" in done.stdout
 
 
 def test_the_command_line_in_an_error_parses_back_to_the_case() -> None:

@@ -27,7 +27,7 @@ from pacifica_provider.hooks.pacifica import PacificaHook
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 from pacifica_provider.triggers.assets import SettledWithdrawalsTrigger
-from tests.support.desk import Desk
+from tests.support.task_context import TaskContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -435,25 +435,25 @@ def made(place: str, wrong: dict[str, Any], **of_dag: Any) -> Any:
         return WithdrawalBatchSensor(**{**defaults, "poke_interval": 0.05, **wrong})
 
 
-def ran(desk: Desk, task: Any, conf: Any = None) -> Any:
+def ran(task_context: TaskContext, task: Any, conf: Any = None) -> Any:
     """Render and execute a task, as Airflow does."""
-    context = desk.context()
+    context = task_context.context()
     context["dag_run"].conf = {"empty": [], **(conf or {})}
     context |= {"nothing": None, "task": task, "dag": task.dag, "params": {}}
     task.render_template_fields(context)
     return context["task"].execute(context)
 
 
-def of_connection(desk: Desk, row: Row) -> Iterator[Step]:
+def of_connection(task_context: TaskContext, row: Row) -> Iterator[Step]:
     """Read the connection, ask the Test button, and withdraw."""
     if row.place == "extra":
-        desk.connect(extra={row.field: row.value})
+        task_context.connect(extra={row.field: row.value})
     elif row.place == "whole extra":
-        desk.connect(extra=row.value)
+        task_context.connect(extra=row.value)
     elif row.place == "host beside":
-        desk.connect(extra={"environment": row.value})
+        task_context.connect(extra={"environment": row.value})
     else:
-        desk.connect(**{row.field: row.value})
+        task_context.connect(**{row.field: row.value})
     reads: tuple[Callable[[PacificaHook], object], ...] = (
         lambda hook: hook.settings,
         lambda hook: hook.get_conn(),
@@ -464,31 +464,31 @@ def of_connection(desk: Desk, row: Row) -> Iterator[Step]:
             read(PacificaHook())
         assert isinstance(caught.value, AirflowFailException)
         assert PacificaHook().test_connection() == (False, str(caught.value))
-    yield "connection", lambda: ran(desk, made("operator", {}))
+    yield "connection", lambda: ran(task_context, made("operator", {}))
 
 
-def of_key(desk: Desk, row: Row) -> Iterator[Step]:
+def of_key(task_context: TaskContext, row: Row) -> Iterator[Step]:
     """Ask the Test button, and withdraw."""
     if row.place == "pin":
-        desk.connect(extra={"agent_wallet": row.value})
+        task_context.connect(extra={"agent_wallet": row.value})
     elif row.place == "unreadable":
-        desk.monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", row.value)
+        task_context.monkeypatch.setenv("AIRFLOW_CONN_PACIFICA_DEFAULT", row.value)
     elif row.place != "no connection":
-        desk.connect(password=desk.sandbox.account if row.value == "the account's" else row.value)
+        task_context.connect(password=task_context.sandbox.account if row.value == "the account's" else row.value)
     conn_id = row.value if row.place == "no connection" else "pacifica_default"
     ok, text = PacificaHook(conn_id).test_connection()
     assert ok is (row.place == "no key")
     assert ("can read, but not withdraw" if ok else row.says) in text
-    yield "connection", lambda: ran(desk, made("operator", {"pacifica_conn_id": conn_id}))
+    yield "connection", lambda: ran(task_context, made("operator", {"pacifica_conn_id": conn_id}))
 
 
-def of_literal(desk: Desk, row: Row) -> Iterator[Step]:
+def of_literal(task_context: TaskContext, row: Row) -> Iterator[Step]:
     """Make the object; what is not refused then runs."""
     wrong = {row.field: row.value}
     if row.place in {"operator", "sensor"}:
         tasks: list[Any] = []
         yield "parse", lambda: tasks.append(made(row.place, wrong))
-        yield "run", lambda: ran(desk, tasks[0])
+        yield "run", lambda: ran(task_context, tasks[0])
     elif row.place == "hook":
         yield "parse", lambda: PacificaHook(**wrong)
     elif row.place == "asset trigger":
@@ -497,7 +497,7 @@ def of_literal(desk: Desk, row: Row) -> Iterator[Step]:
         yield "parse", lambda: made("operator", {}).output[row.field]
 
 
-def of_mapping(_: Desk, row: Row) -> Iterator[Step]:
+def of_mapping(_: TaskContext, row: Row) -> Iterator[Step]:
     """Make a mapped task."""
     good: dict[str, Any] = {"symbol": "SOL", "amount": "1", "withdrawal_ref": "a"}
 
@@ -521,7 +521,7 @@ def of_mapping(_: Desk, row: Row) -> Iterator[Step]:
     yield "parse", expanded
 
 
-def of_listed(_: Desk, row: Row) -> Iterator[Step]:
+def of_listed(_: TaskContext, row: Row) -> Iterator[Step]:
     """Make a mapped task whose arguments another task returns, and with these the task of one place in the list."""
     good: dict[str, Any] = {"symbol": "SOL", "amount": "1", "withdrawal_ref": "a"}
     tasks: list[Any] = []
@@ -539,7 +539,7 @@ def of_listed(_: Desk, row: Row) -> Iterator[Step]:
     yield "run", lambda: tasks[0].unmap({**good, row.field: row.value})
 
 
-def of_template(desk: Desk, row: Row) -> Iterator[Step]:
+def of_template(task_context: TaskContext, row: Row) -> Iterator[Step]:
     """Make a task with a template, and run it."""
     place, _, how = row.place.partition(" ")
     template = row.value if how == "source" else "{{ dag_run.conf.given }}"
@@ -550,33 +550,33 @@ def of_template(desk: Desk, row: Row) -> Iterator[Step]:
             good = {"symbol": "SOL", "amount": "{{ '1' }}", "withdrawal_ref": "{{ 'a' }}", row.field: template}
             with DAG("pay", schedule=None):
                 tasks.append(WithdrawSpotAssetOperator.partial(task_id="withdraw").expand_kwargs([good]))
-            desk.map_index = 0
+            task_context.map_index = 0
         else:
             native = how == "native template"
             tasks.append(made(place, {row.field: template}, render_template_as_native_obj=native))
 
     yield "parse", make
-    yield "run", lambda: ran(desk, tasks[0], {"given": row.value})
+    yield "run", lambda: ran(task_context, tasks[0], {"given": row.value})
 
 
-def of_guard(desk: Desk, row: Row) -> Iterator[Step]:
+def of_guard(task_context: TaskContext, row: Row) -> Iterator[Step]:
     """Run a task that is right in itself."""
     wrong: dict[str, Any] = {}
     if row.place == "limited":
-        desk.connect(extra={row.field: row.value})
+        task_context.connect(extra={row.field: row.value})
     elif row.place == "too small to tag":
         wrong = {"tag_amount": True, "amount": row.value}
     else:
         for name, value in row.value.items():
-            setattr(desk, name, value)
+            setattr(task_context, name, value)
     tasks: list[Any] = []
     yield "parse", lambda: tasks.append(made("operator", wrong))
-    yield "run", lambda: ran(desk, tasks[0])
+    yield "run", lambda: ran(task_context, tasks[0])
 
 
-def of_call(desk: Desk, row: Row) -> Iterator[Step]:
+def of_call(task_context: TaskContext, row: Row) -> Iterator[Step]:
     """Call the hook's withdrawing method, as a task of one's own does."""
-    context, good = desk.context(), {"symbol": "SOL", "amount": "1"}
+    context, good = task_context.context(), {"symbol": "SOL", "amount": "1"}
 
     def call(**given: Any) -> None:
         given = {**good, "context": context, **given}
@@ -587,18 +587,18 @@ def of_call(desk: Desk, row: Row) -> Iterator[Step]:
     yield "run", lambda: call(**{row.field: row.value})
 
 
-def of_equal_references(desk: Desk, row: Row) -> Iterator[Step]:
+def of_equal_references(task_context: TaskContext, row: Row) -> Iterator[Step]:
     """Run two mapped tasks whose references a task before has made equal."""
     for index, amount in enumerate(("1", "2")):
-        desk.map_index = index
+        task_context.map_index = index
         task = made("operator", {row.field: row.value, "amount": amount})
         if index:
-            yield "run", lambda: ran(desk, task)  # noqa: B023 - it is run before the loop goes on
+            yield "run", lambda: ran(task_context, task)  # noqa: B023 - it is run before the loop goes on
         else:
-            ran(desk, task)
+            ran(task_context, task)
 
 
-PLACES: dict[str, Callable[[Desk, Row], Iterator[Step]]] = {
+PLACES: dict[str, Callable[[TaskContext, Row], Iterator[Step]]] = {
     **dict.fromkeys(("connection", "extra", "whole extra", "host beside"), of_connection),
     **dict.fromkeys(("key", "pin", "no key", "no connection", "unreadable"), of_key),
     **dict.fromkeys(("operator", "sensor", "hook", "asset trigger", "receipt"), of_literal),
@@ -644,16 +644,16 @@ def test_a_wrong_input_is_refused_as_early_as_it_can_be_known(
     exchange: Sandbox, monkeypatch: pytest.MonkeyPatch, row: Row, request: pytest.FixtureRequest
 ) -> None:
     """In its moment, by the name of its field, without a retry, a request or an echo of a secret."""
-    desk = Desk(exchange, monkeypatch, run_id=f"manual__{request.node.name}")
-    desk.connect()
-    before = len(desk.posts())
-    moment, error = refusal(PLACES[row.place](desk, row))
+    task_context = TaskContext(exchange, monkeypatch, run_id=f"manual__{request.node.name}")
+    task_context.connect()
+    before = len(task_context.posts())
+    moment, error = refusal(PLACES[row.place](task_context, row))
     text = str(error)
 
     assert (row.moment, row.kind) == (moment, type(error).__mro__[1] if type(error) is not row.kind else row.kind), text
     assert isinstance(error, row.kind)
     assert isinstance(error, AirflowFailException) or moment == "parse"
-    assert len(desk.posts()) - before == PAYS_FIRST.get(row.place, 0)
+    assert len(task_context.posts()) - before == PAYS_FIRST.get(row.place, 0)
     for secret in (PAIR, SEED, exchange.private_key, exchange.agent_private_key):
         assert not any(secret[at : at + 8] in text for at in range(len(secret) - 8))
     assert row.says in text
@@ -672,12 +672,12 @@ def test_a_template_that_is_gone_does_not_fail_a_task_that_resumes(
     exchange: Sandbox, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """Airflow renders again what was deferred, but it ends by the event: the withdrawal is on chain."""
-    desk = Desk(exchange, monkeypatch)
+    task_context = TaskContext(exchange, monkeypatch)
     waiting = made(place, {"amount": "{{ dag_run.conf.absent }}"})
     row = {"symbol": "SOL", "batch_nonce": 7, "amount": "1", "transaction_id": "5x", "created_at_ms": 1716200000000}
     row["seen_settled_at_ms"] = 1716200000001
     receipt = {"symbol": "SOL", "batch_nonce": 7, "requested_amount": "1", "submitted_at_ms": 1716100000000}
-    context = desk.context()
+    context = task_context.context()
     context["dag_run"].conf = {}
     waiting.render_template_fields(context)
     known = {"receipt": receipt} if place == "operator" else {}

@@ -1,4 +1,4 @@
-"""The desk of these tests."""
+"""What a worker has in these tests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.desk import Desk
+from tests.support.task_context import TaskContext
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
 
 
 @pytest.fixture
-def desk(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def task_context(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> TaskContext:
     """Return a task instance whose connection is the sandbox."""
-    desk = Desk(sandbox, monkeypatch)
-    desk.connect()
-    return desk
+    task_context = TaskContext(sandbox, monkeypatch)
+    task_context.connect()
+    return task_context

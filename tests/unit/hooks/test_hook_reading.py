@@ -15,7 +15,7 @@ from pacifica_provider.withdrawals.settlement import QUEUED, Awaited, Settled, W
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.desk import Desk
+    from tests.support.task_context import TaskContext
 
 OTHER = "8S9vx1PxFeCw1QTQpKcYSSWYtLDAEiBBHU7wo4P72pXx"
 ELSEWHERE = "3XFMYUVYxi8Hy3dCa4uJz4CVmPUovmGoyANGWjYwpesCmjqrf6DpWKDJzTJDu1XCNJVFC5VHDAKzounsdPW7VjsC"
@@ -28,12 +28,12 @@ READS: dict[str, Callable[[PacificaHook], Any]] = {
 READ = pytest.mark.parametrize("read", READS.values(), ids=READS)
 
 
-def test_the_reads_return_what_the_exchange_lists(desk: Desk) -> None:
+def test_the_reads_return_what_the_exchange_lists(task_context: TaskContext) -> None:
     """Pending, history and balances come as records with exact amounts."""
-    desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})
+    task_context.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})
     hook = PacificaHook()
     pending = hook.pending_withdrawals()
-    desk.sandbox.control("POST", "/settle")
+    task_context.sandbox.control("POST", "/settle")
     history = hook.withdrawal_history(since_ms=0)
 
     assert [(row.symbol, row.amount_requested) for row in pending] == [("SOL", Decimal(2))]
@@ -41,10 +41,10 @@ def test_the_reads_return_what_the_exchange_lists(desk: Desk) -> None:
     assert Decimal(999_998) in {row.amount for row in hook.spot_balances() if row.symbol == "SOL"}
 
 
-def test_another_connection_is_read_by_its_id(desk: Desk) -> None:
+def test_another_connection_is_read_by_its_id(task_context: TaskContext) -> None:
     """The hook takes the id by position, or as ``pacifica_conn_id`` as Airflow's ``get_hook`` gives it."""
-    desk.connect(extra="{}")
-    desk.connect("AIRFLOW_CONN_OTHER")
+    task_context.connect(extra="{}")
+    task_context.connect("AIRFLOW_CONN_OTHER")
 
     assert PacificaHook("other").spot_balances() == PacificaHook(pacifica_conn_id="other").spot_balances()
     with pytest.raises(ConfigurationError):
@@ -53,14 +53,16 @@ def test_another_connection_is_read_by_its_id(desk: Desk) -> None:
 
 @pytest.mark.parametrize("password", [None, "", "not a key at all"])
 @READ
-def test_reading_never_loads_the_key(desk: Desk, read: Callable[[PacificaHook], Any], password: str | None) -> None:
+def test_reading_never_loads_the_key(
+    task_context: TaskContext, read: Callable[[PacificaHook], Any], password: str | None
+) -> None:
     """A connection without a key, or with a broken one, reads all the same (S06)."""
-    desk.connect(password=password)
+    task_context.connect(password=password)
 
     assert read(PacificaHook()) is not None
 
 
-def test_a_client_of_the_hook_only_reads(desk: Desk) -> None:
+def test_a_client_of_the_hook_only_reads(task_context: TaskContext) -> None:
     """``get_conn`` hands out a client without a key: there is no way past the protocol."""
     client = PacificaHook().get_conn()
 
@@ -80,16 +82,16 @@ def test_a_connection_that_is_not_defined_is_the_owner_s_to_mend(read: Callable[
 
 
 @READ
-def test_only_errors_that_may_pass_are_retried(desk: Desk, read: Callable[[PacificaHook], Any]) -> None:
+def test_only_errors_that_may_pass_are_retried(task_context: TaskContext, read: Callable[[PacificaHook], Any]) -> None:
     """What only the owner can mend fails the task at once; the rest is left to Airflow's retries (F79)."""
-    desk.connect(extra={"environment": "nowhere"})
+    task_context.connect(extra={"environment": "nowhere"})
     with pytest.raises(ConfigurationError) as refused:
         read(PacificaHook())
-    desk.connect()
-    desk.fault("status", route="*", status=503)
+    task_context.connect()
+    task_context.fault("status", route="*", status=503)
     with pytest.raises(Unreachable) as transient:
         read(PacificaHook())
-    desk.fault("status", route="*", status=429, headers={"Retry-After": "3"})
+    task_context.fault("status", route="*", status=429, headers={"Retry-After": "3"})
     with pytest.raises(Throttled) as throttled:
         read(PacificaHook())
 
@@ -99,13 +101,13 @@ def test_only_errors_that_may_pass_are_retried(desk: Desk, read: Callable[[Pacif
     assert throttled.value.retry_after_s == 3
 
 
-def test_the_history_is_read_only_once_the_row_has_left_pending(desk: Desk) -> None:
+def test_the_history_is_read_only_once_the_row_has_left_pending(task_context: TaskContext) -> None:
     """While it is queued one cheap request is enough: a fault on the history is not even met."""
-    nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
+    nonce = task_context.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
     awaited = Awaited("SOL", int(nonce), Decimal(2))
-    desk.fault("status", route="history", status=500)
+    task_context.fault("status", route="history", status=500)
     queued = PacificaHook().settlement(awaited, Waiting())
-    desk.sandbox.control("POST", "/settle")
+    task_context.sandbox.control("POST", "/settle")
     with pytest.raises(Unreachable):
         PacificaHook().settlement(awaited, Waiting())
 
@@ -113,11 +115,11 @@ def test_the_history_is_read_only_once_the_row_has_left_pending(desk: Desk) -> N
     assert isinstance(PacificaHook().settlement(awaited, Waiting()), Settled)
 
 
-def test_a_fee_that_is_known_is_not_read_again(desk: Desk) -> None:
+def test_a_fee_that_is_known_is_not_read_again(task_context: TaskContext) -> None:
     """The receipt's fee serves; without one the asset's present fee is read (F77)."""
-    nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
-    desk.sandbox.control("POST", "/settle")
-    desk.sandbox.control("POST", "/assets", {"symbol": "SOL", "fee": "0.5"})
+    nonce = task_context.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
+    task_context.sandbox.control("POST", "/settle")
+    task_context.sandbox.control("POST", "/assets", {"symbol": "SOL", "fee": "0.5"})
     awaited = Awaited("SOL", int(nonce), Decimal(2))
 
     assert isinstance(PacificaHook().settlement(awaited, Waiting(), Decimal("0.001")), Settled)
@@ -125,33 +127,38 @@ def test_a_fee_that_is_known_is_not_read_again(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("history_amount", "seen"), [("gross", Settled), ("net", Waiting)])
-def test_an_asset_whose_bridge_is_gone_is_still_looked_for(desk: Desk, history_amount: str, seen: type) -> None:
+def test_an_asset_whose_bridge_is_gone_is_still_looked_for(
+    task_context: TaskContext, history_amount: str, seen: type
+) -> None:
     """Its fee cannot be read: then only a gross row is a match, in the worker as in the triggerer."""
-    desk.sandbox.control("POST", "/options", {"history_amount": history_amount})
-    nonce = desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
-    desk.sandbox.control("POST", "/settle")
-    desk.sandbox.control("POST", "/assets", {"symbol": "SOL", "bridge": "missing"})
+    task_context.sandbox.control("POST", "/options", {"history_amount": history_amount})
+    nonce = task_context.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "2"})["batch_nonce"]
+    task_context.sandbox.control("POST", "/settle")
+    task_context.sandbox.control("POST", "/assets", {"symbol": "SOL", "bridge": "missing"})
 
     assert isinstance(PacificaHook().settlement(Awaited("SOL", int(nonce), Decimal(2)), Waiting()), seen)
 
 
-def test_the_connection_test_moves_nothing(desk: Desk) -> None:
+def test_the_connection_test_moves_nothing(task_context: TaskContext) -> None:
     """It reads one account: no withdraw request, no signature."""
     good, sentence = PacificaHook().test_connection()
 
     assert good
-    assert f"(custom, {desk.sandbox.base_url}) knows account {desk.sandbox.account} and shows its " in sentence
+    assert (
+        f"(custom, {task_context.sandbox.base_url}) knows account {task_context.sandbox.account} and shows its "
+        in sentence
+    )
     assert sentence.endswith("There are no withdrawal limits. Its clock and this machine's agree.")
-    assert desk.posts() == []
+    assert task_context.posts() == []
 
 
 @pytest.mark.parametrize(
     ("hours", "says"), [(2, "clock is 7200 s behind Pacifica's"), (-1, "clock is 3600 s ahead of Pacifica's")]
 )
-def test_the_connection_test_tells_limits_and_clock(desk: Desk, hours: int, says: str) -> None:
+def test_the_connection_test_tells_limits_and_clock(task_context: TaskContext, hours: int, says: str) -> None:
     """What a withdrawal would be refused for is said before one is tried."""
-    desk.connect(extra={"withdrawal_limits": {"SOL": "10", "BTC": "0.50"}})
-    desk.sandbox.control("POST", "/clock", {"offset_ms": hours * 3_600_000})
+    task_context.connect(extra={"withdrawal_limits": {"SOL": "10", "BTC": "0.50"}})
+    task_context.sandbox.control("POST", "/clock", {"offset_ms": hours * 3_600_000})
     good, sentence = PacificaHook().test_connection()
 
     assert good
@@ -159,9 +166,9 @@ def test_the_connection_test_tells_limits_and_clock(desk: Desk, hours: int, says
     assert says in sentence
 
 
-def test_the_connection_test_needs_a_date(desk: Desk) -> None:
+def test_the_connection_test_needs_a_date(task_context: TaskContext) -> None:
     """Without it nothing would be withdrawn, so it is said."""
-    desk.sandbox.control("POST", "/faults", {"route": "pending", "kind": "no_date", "when": "after_commit"})
+    task_context.sandbox.control("POST", "/faults", {"route": "pending", "kind": "no_date", "when": "after_commit"})
 
     assert "Its answers carry no Date" in PacificaHook().test_connection()[1]
 
@@ -182,18 +189,20 @@ def test_the_connection_test_needs_a_date(desk: Desk) -> None:
         (None, "agent", "There is no private key: this connection can read, but not withdraw."),
     ],
 )
-def test_a_good_connection_says_whose_key_it_holds(desk: Desk, key: str | None, pin: str | None, says: str) -> None:
+def test_a_good_connection_says_whose_key_it_holds(
+    task_context: TaskContext, key: str | None, pin: str | None, says: str
+) -> None:
     """Agent, owner or nobody: the sentence says what the connection can do (S09)."""
-    keys = {"agent": desk.sandbox.agent_private_key, "owner": desk.sandbox.private_key}
-    addresses = {"agent": desk.agent_wallet, "owner": desk.sandbox.account}
-    desk.connect(
+    keys = {"agent": task_context.sandbox.agent_private_key, "owner": task_context.sandbox.private_key}
+    addresses = {"agent": task_context.agent_wallet, "owner": task_context.sandbox.account}
+    task_context.connect(
         password=None if key is None else keys.get(key, key),
         extra={} if pin is None else {"agent_wallet": addresses[pin]},
     )
     good, sentence = PacificaHook().test_connection()
 
     assert good
-    assert f" knows account {desk.sandbox.account} " in sentence
+    assert f" knows account {task_context.sandbox.account} " in sentence
     assert says.format(**addresses) in sentence
 
 
@@ -212,11 +221,11 @@ def test_a_good_connection_says_whose_key_it_holds(desk: Desk, key: str | None, 
         ({"extra": "[]"}, "extra is not a JSON object"),
     ],
 )
-def test_a_bad_connection_says_what_to_mend(desk: Desk, changes: dict[str, Any], says: str) -> None:
+def test_a_bad_connection_says_what_to_mend(task_context: TaskContext, changes: dict[str, Any], says: str) -> None:
     """Every failure is a sentence of this package, without a key in it (S09)."""
-    desk.connect(**changes)
+    task_context.connect(**changes)
     good, sentence = PacificaHook().test_connection()
 
     assert (good, says in sentence) == (False, True), sentence
     assert ELSEWHERE[:12] not in sentence
-    assert desk.sandbox.agent_private_key[:12] not in sentence
+    assert task_context.sandbox.agent_private_key[:12] not in sentence

@@ -23,22 +23,22 @@ from pacifica_provider.hooks.task_context import TaskRun
 from pacifica_provider.withdrawals.identity import RunIdentity
 
 if TYPE_CHECKING:
-    from tests.support.desk import Desk
+    from tests.support.task_context import TaskContext
 
 
-def withdraw(desk: Desk, amount: object = "1.50", symbol: object = "SOL", **kwargs: Any) -> Any:
+def withdraw(task_context: TaskContext, amount: object = "1.50", symbol: object = "SOL", **kwargs: Any) -> Any:
     """Run one try through a new hook, as each try has."""
-    return PacificaHook().withdraw_spot_asset(symbol, amount, context=desk.context(), **kwargs)
+    return PacificaHook().withdraw_spot_asset(symbol, amount, context=task_context.context(), **kwargs)
 
 
-def test_the_receipt_is_plain_json_with_exact_text(desk: Desk) -> None:
+def test_the_receipt_is_plain_json_with_exact_text(task_context: TaskContext) -> None:
     """Exactly the documented fields, amounts as decimal text, nothing of the request (S07)."""
-    receipt = withdraw(desk)
-    (debit,) = desk.debits()
-    identity = RunIdentity(desk.sandbox.account, desk.dag_id, desk.run_id, desk.task_id)
+    receipt = withdraw(task_context)
+    (debit,) = task_context.debits()
+    identity = RunIdentity(task_context.sandbox.account, task_context.dag_id, task_context.run_id, task_context.task_id)
 
     assert receipt == {
-        "account": desk.sandbox.account,
+        "account": task_context.sandbox.account,
         "environment": "custom",
         "symbol": "SOL",
         "batch_nonce": debit["batch_nonce"],
@@ -46,103 +46,103 @@ def test_the_receipt_is_plain_json_with_exact_text(desk: Desk) -> None:
         "fee_amount": "0.001",
         "net_amount": "1.499",
         "idempotency_key": identity.idempotency_key(),
-        "submitted_at_ms": desk.posts()[0]["timestamp"],
+        "submitted_at_ms": task_context.posts()[0]["timestamp"],
         "adopted": False,
     }
     assert receipt == json.loads(json.dumps(receipt))
 
 
-def test_the_scope_of_the_connection_is_in_the_key(desk: Desk) -> None:
+def test_the_scope_of_the_connection_is_in_the_key(task_context: TaskContext) -> None:
     """Two deployments on one account pay separately only where a scope says so (F67)."""
-    first = withdraw(desk)
-    desk.connect(extra={"idempotency_scope": "staging"})
-    desk.store.values.clear()
-    second = withdraw(desk)
+    first = withdraw(task_context)
+    task_context.connect(extra={"idempotency_scope": "staging"})
+    task_context.store.values.clear()
+    second = withdraw(task_context)
 
     assert first["idempotency_key"] != second["idempotency_key"]
-    assert len(desk.debits()) == 2
+    assert len(task_context.debits()) == 2
 
 
-def test_a_second_deployment_without_a_scope_stops(desk: Desk) -> None:
+def test_a_second_deployment_without_a_scope_stops(task_context: TaskContext) -> None:
     """Same account and ids, another store: the exchange knows the key, and a person decides (F16, F67)."""
-    withdraw(desk)
-    desk.store.values.clear()
+    withdraw(task_context)
+    task_context.store.values.clear()
     with pytest.raises(OutcomeUnknown, match="another task or deployment") as caught:
-        withdraw(desk)
+        withdraw(task_context)
 
     assert isinstance(caught.value, AirflowFailException)
-    assert len(desk.debits()) == 1
+    assert len(task_context.debits()) == 1
     with pytest.raises(OutcomeUnknown):
-        withdraw(desk)
-    assert len(desk.posts()) == 2
+        withdraw(task_context)
+    assert len(task_context.posts()) == 2
 
 
 @pytest.mark.parametrize("changes", [{"try_number": 2}, {"clear_number": 1, "try_number": 5}, {"run_type": "backfill"}])
-def test_another_try_returns_the_first_receipt(desk: Desk, changes: dict[str, Any]) -> None:
+def test_another_try_returns_the_first_receipt(task_context: TaskContext, changes: dict[str, Any]) -> None:
     """Retry, clear and backfill of one run recall the withdrawal and send nothing (F38, F53, F57)."""
-    first = withdraw(desk)
+    first = withdraw(task_context)
     for name, value in changes.items():
-        setattr(desk, name, value)
+        setattr(task_context, name, value)
 
-    assert first == withdraw(desk)
-    assert len(desk.posts()) == 1
+    assert first == withdraw(task_context)
+    assert len(task_context.posts()) == 1
 
 
 @pytest.mark.parametrize(("amount", "symbol"), [("1.51", "SOL"), ("1.50", "BTC")])
-def test_another_order_in_the_same_run_is_a_mismatch(desk: Desk, amount: str, symbol: str) -> None:
+def test_another_order_in_the_same_run_is_a_mismatch(task_context: TaskContext, amount: str, symbol: str) -> None:
     """Drift between tries is refused; the message shows both orders and that the first was accepted (F51, F56)."""
-    withdraw(desk)
-    desk.try_number = 2
+    withdraw(task_context)
+    task_context.try_number = 2
     with pytest.raises(
         ParameterMismatch, match=rf"withdrawal of 1\.5 SOL.*asks for {amount.rstrip('0')} {symbol}"
     ) as caught:
-        withdraw(desk, amount, symbol)
+        withdraw(task_context, amount, symbol)
 
     assert isinstance(caught.value, AirflowFailException)
     assert "WAS accepted" in str(caught.value)
-    assert len(desk.posts()) == 1
+    assert len(task_context.posts()) == 1
 
 
-def test_a_backfill_is_refused_unless_allowed(desk: Desk) -> None:
+def test_a_backfill_is_refused_unless_allowed(task_context: TaskContext) -> None:
     """A backfill pays once for every date it creates, so it must be asked for (F58, S18)."""
-    desk.run_type = "backfill"
+    task_context.run_type = "backfill"
     with pytest.raises(ConfigurationError, match="belongs to a backfill") as caught:
-        withdraw(desk)
-    refused = len(desk.posts())
-    withdraw(desk, allow_backfill=True)
+        withdraw(task_context)
+    refused = len(task_context.posts())
+    withdraw(task_context, allow_backfill=True)
 
     assert isinstance(caught.value, AirflowFailException)
-    assert (refused, len(desk.debits())) == (0, 1)
+    assert (refused, len(task_context.debits())) == (0, 1)
 
 
-def test_a_backfill_is_recognised_as_airflow_gives_it(desk: Desk) -> None:
+def test_a_backfill_is_recognised_as_airflow_gives_it(task_context: TaskContext) -> None:
     """Airflow hands the run type as an enumeration, not as text (F58)."""
     from airflow.utils.types import DagRunType
 
-    desk.run_type = DagRunType.BACKFILL_JOB
+    task_context.run_type = DagRunType.BACKFILL_JOB
 
-    assert TaskRun.from_context(desk.context()).run_type == "backfill"
+    assert TaskRun.from_context(task_context.context()).run_type == "backfill"
 
 
 @pytest.mark.parametrize("missing", ["ti", "dag_run", "both"])
-def test_outside_a_run_nothing_is_withdrawn(desk: Desk, missing: str) -> None:
+def test_outside_a_run_nothing_is_withdrawn(task_context: TaskContext, missing: str) -> None:
     """No context, no identity, no withdrawal, and no random fallback (F72)."""
-    context = {name: value for name, value in desk.context().items() if missing not in {name, "both"}}
+    context = {name: value for name, value in task_context.context().items() if missing not in {name, "both"}}
     with pytest.raises(ConfigurationError, match="needs the context of a running task") as caught:
         PacificaHook().withdraw_spot_asset("SOL", "1", context=context)
 
     assert isinstance(caught.value, AirflowFailException)
-    assert desk.posts() == []
+    assert task_context.posts() == []
 
 
 @pytest.mark.parametrize("name", ["dag_id", "run_id", "task_id"])
-def test_a_context_with_an_empty_name_is_refused(desk: Desk, name: str) -> None:
+def test_a_context_with_an_empty_name_is_refused(task_context: TaskContext, name: str) -> None:
     """Every part of the identity must be there (F72)."""
-    setattr(desk, name, "")
+    setattr(task_context, name, "")
     with pytest.raises(ConfigurationError, match=f"needs a {name}"):
-        withdraw(desk)
+        withdraw(task_context)
 
-    assert desk.posts() == []
+    assert task_context.posts() == []
 
 
 @pytest.mark.parametrize(
@@ -153,65 +153,65 @@ def test_a_context_with_an_empty_name_is_refused(desk: Desk, name: str) -> None:
         ({"loop": SimpleNamespace(index=0)}, "withdrawal in a loop needs a withdrawal_ref"),
     ],
 )
-def test_a_repeated_task_needs_a_reference(desk: Desk, changes: dict[str, Any], says: str) -> None:
+def test_a_repeated_task_needs_a_reference(task_context: TaskContext, changes: dict[str, Any], says: str) -> None:
     """Neither map index nor iteration is an identity: without a reference nothing is sent (F61, F62, F100)."""
     for name, value in changes.items():
-        setattr(desk, name, value)
+        setattr(task_context, name, value)
     with pytest.raises(ConfigurationError, match=says):
-        withdraw(desk)
-    refused = len(desk.posts())
-    receipt = withdraw(desk, withdrawal_ref="sweep-SOL")
+        withdraw(task_context)
+    refused = len(task_context.posts())
+    receipt = withdraw(task_context, withdrawal_ref="sweep-SOL")
 
     assert refused == 0
-    assert receipt["idempotency_key"] == desk.debits()[0]["idempotency_key"]
+    assert receipt["idempotency_key"] == task_context.debits()[0]["idempotency_key"]
 
 
 @pytest.mark.parametrize("reference", ["", " ", "None"])
-def test_a_reference_from_a_value_that_is_not_there_is_refused(desk: Desk, reference: str) -> None:
+def test_a_reference_from_a_value_that_is_not_there_is_refused(task_context: TaskContext, reference: str) -> None:
     """A template renders a missing XCom to "None" (F102)."""
     with pytest.raises(ConfigurationError, match="not blank and not 'None'"):
-        withdraw(desk, withdrawal_ref=reference)
+        withdraw(task_context, withdrawal_ref=reference)
 
-    assert desk.posts() == []
+    assert task_context.posts() == []
 
 
-def test_without_the_outlet_nothing_is_sent(desk: Desk) -> None:
+def test_without_the_outlet_nothing_is_sent(task_context: TaskContext) -> None:
     """The error says which line to add to the ``@task``, and no retry helps (5.2)."""
     for outlets in ((), (Asset("other"),)):
-        desk.outlets = outlets
+        task_context.outlets = outlets
         with pytest.raises(ConfigurationError, match=r"Write @task\(outlets=\[WITHDRAWALS\]\)") as caught:
-            withdraw(desk)
+            withdraw(task_context)
         assert isinstance(caught.value, AirflowFailException)
         assert "from pacifica_provider.assets import WITHDRAWALS" in str(caught.value)
 
-    assert desk.posts() == []
+    assert task_context.posts() == []
 
 
 @pytest.mark.parametrize("broken", ["connection", "amount", "reference", "backfill"])
-def test_a_run_whose_first_try_was_refused_pays_at_the_next(desk: Desk, broken: str) -> None:
+def test_a_run_whose_first_try_was_refused_pays_at_the_next(task_context: TaskContext, broken: str) -> None:
     """The ledger is born with the first try of all, however it ends: else the next one would have to ask (F96)."""
     words: dict[str, Any] = {}
     if broken == "connection":
-        desk.connect(extra={"environment": "nowhere"})
+        task_context.connect(extra={"environment": "nowhere"})
     elif broken == "backfill":
-        desk.run_type = "backfill"
+        task_context.run_type = "backfill"
     else:
         words = {"amount": "{{ amount }}"} if broken == "amount" else {"withdrawal_ref": "None"}
-    desk.run_after = datetime.now(timezone.utc)
+    task_context.run_after = datetime.now(timezone.utc)
     with pytest.raises(ConfigurationError):
-        withdraw(desk, **words)
-    born = list(desk.store.values)
-    desk.connect()
-    desk.try_number, desk.clear_number, desk.run_type = 2, 1, "scheduled"
-    receipt = withdraw(desk)
+        withdraw(task_context, **words)
+    born = list(task_context.store.values)
+    task_context.connect()
+    task_context.try_number, task_context.clear_number, task_context.run_type = 2, 1, "scheduled"
+    receipt = withdraw(task_context)
 
     assert born == ["ledger"]
-    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+    assert [debit["batch_nonce"] for debit in task_context.debits()] == [receipt["batch_nonce"]]
 
 
-def test_a_second_call_in_one_try_needs_a_reference_of_its_own(desk: Desk) -> None:
+def test_a_second_call_in_one_try_needs_a_reference_of_its_own(task_context: TaskContext) -> None:
     """It would get the first one's receipt, and one payment would be missing (F103)."""
-    context = desk.context()
+    context = task_context.context()
     hook = PacificaHook()
     first = hook.withdraw_spot_asset("SOL", "1", context=context)
     with pytest.raises(
@@ -224,88 +224,88 @@ def test_a_second_call_in_one_try_needs_a_reference_of_its_own(desk: Desk) -> No
 
     assert isinstance(caught.value, AirflowFailException)
     assert first["batch_nonce"] != second["batch_nonce"]
-    assert len(desk.debits()) == 2
+    assert len(task_context.debits()) == 2
 
 
-def test_a_call_that_failed_may_be_made_again_in_the_same_try(desk: Desk) -> None:
+def test_a_call_that_failed_may_be_made_again_in_the_same_try(task_context: TaskContext) -> None:
     """Nothing was withdrawn under its reference: a task may handle the error itself."""
-    context = desk.context()
-    desk.fault("status", route="pending", status=404)
+    context = task_context.context()
+    task_context.fault("status", route="pending", status=404)
     with pytest.raises(ConfigurationError):
         PacificaHook().withdraw_spot_asset("SOL", "1", context=context)
 
     assert PacificaHook().withdraw_spot_asset("SOL", "1", context=context)["batch_nonce"]
 
 
-def test_a_lost_answer_under_a_reference_is_a_person_s_to_settle(desk: Desk) -> None:
+def test_a_lost_answer_under_a_reference_is_a_person_s_to_settle(task_context: TaskContext) -> None:
     """An equal withdrawal of the same ``@task`` may be the row in view; without a reference there is none (F94)."""
-    desk.fault("reset", when="after_commit")
-    adopted = withdraw(desk)
-    desk.fault("reset", when="after_commit")
+    task_context.fault("reset", when="after_commit")
+    adopted = withdraw(task_context)
+    task_context.fault("reset", when="after_commit")
     with pytest.raises(OutcomeUnknown, match="another withdrawal of the same task may be equal"):
-        withdraw(desk, amount="2", withdrawal_ref="a")
+        withdraw(task_context, amount="2", withdrawal_ref="a")
 
     assert adopted["adopted"]
 
 
-def test_the_operator_s_task_has_one_reference_for_ever(desk: Desk) -> None:
+def test_the_operator_s_task_has_one_reference_for_ever(task_context: TaskContext) -> None:
     """Through the hook a task may withdraw under several; through the operator it may not (F101)."""
     words: dict[str, Any] = {"allow_backfill": False, "tag_amount": False}
     hook = PacificaHook()
-    hook.withdraw_for_operator("SOL", "1", desk.context(), "daily-1", **words)
+    hook.withdraw_for_operator("SOL", "1", task_context.context(), "daily-1", **words)
     with pytest.raises(ParameterMismatch, match="under the withdrawal_ref 'daily-1'") as caught:
-        hook.withdraw_for_operator("SOL", "1", desk.context(), "daily-2", **words)
+        hook.withdraw_for_operator("SOL", "1", task_context.context(), "daily-2", **words)
 
     assert isinstance(caught.value, AirflowFailException)
-    assert len(desk.posts()) == 1
+    assert len(task_context.posts()) == 1
 
 
-def test_a_tagged_amount_is_a_little_less_and_settles_itself(desk: Desk) -> None:
+def test_a_tagged_amount_is_a_little_less_and_settles_itself(task_context: TaskContext) -> None:
     """Its answer lost, under a reference: it is recognised by its amount alone (5.3)."""
-    desk.fault("reset", when="after_commit")
-    desk.map_index = 0
+    task_context.fault("reset", when="after_commit")
+    task_context.map_index = 0
     receipt = PacificaHook().withdraw_for_operator(
-        "SOL", "1", desk.context(), "a", allow_backfill=False, tag_amount=True
+        "SOL", "1", task_context.context(), "a", allow_backfill=False, tag_amount=True
     )
 
     assert receipt["adopted"]
     assert Decimal("0.9999") < Decimal(receipt["requested_amount"]) < 1
-    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+    assert [debit["batch_nonce"] for debit in task_context.debits()] == [receipt["batch_nonce"]]
 
 
-def test_the_map_index_is_not_in_the_key(desk: Desk) -> None:
+def test_the_map_index_is_not_in_the_key(task_context: TaskContext) -> None:
     """A re-ordered list moves the reference to another index, and it is the same withdrawal (F62)."""
     runs = []
     for index in (0, 1):
-        desk.map_index = index
-        run = TaskRun.from_context(desk.context())
+        task_context.map_index = index
+        run = TaskRun.from_context(task_context.context())
         runs.append(run.identity("acc", "", "ref").idempotency_key())
 
     assert len(set(runs)) == 1
 
 
-def test_several_withdrawals_of_one_task_need_a_reference_each(desk: Desk) -> None:
+def test_several_withdrawals_of_one_task_need_a_reference_each(task_context: TaskContext) -> None:
     """Each reference is a withdrawal of its own, and recalled as such."""
-    first, second = withdraw(desk, withdrawal_ref="a"), withdraw(desk, withdrawal_ref="b")
+    first, second = withdraw(task_context, withdrawal_ref="a"), withdraw(task_context, withdrawal_ref="b")
 
     assert first["idempotency_key"] != second["idempotency_key"]
-    assert first == withdraw(desk, withdrawal_ref="a")
-    assert len(desk.debits()) == 2
+    assert first == withdraw(task_context, withdrawal_ref="a")
+    assert len(task_context.debits()) == 2
 
 
-def test_a_recorded_receipt_is_read_without_the_exchange(desk: Desk) -> None:
+def test_a_recorded_receipt_is_read_without_the_exchange(task_context: TaskContext) -> None:
     """After a deferral that lost its arguments, symbol and nonce find the receipt on record."""
-    receipt = withdraw(desk)
-    desk.connect(host="http://127.0.0.1:1")
+    receipt = withdraw(task_context)
+    task_context.connect(host="http://127.0.0.1:1")
     nonce = receipt["batch_nonce"]
 
-    assert receipt == PacificaHook().recorded_receipt(desk.context(), None, "SOL", nonce)
+    assert receipt == PacificaHook().recorded_receipt(task_context.context(), None, "SOL", nonce)
     for reference, symbol, other in ((None, "SOL", nonce + 1), (None, "BTC", nonce), ("ref", "SOL", nonce)):
         with pytest.raises(Unresolved, match="cannot be read"):
-            PacificaHook().recorded_receipt(desk.context(), reference, symbol, other)
-    desk.store.error = EOFError()
+            PacificaHook().recorded_receipt(task_context.context(), reference, symbol, other)
+    task_context.store.error = EOFError()
     with pytest.raises(Unresolved, match="a retry recalls it"):
-        PacificaHook().recorded_receipt(desk.context(), None, "SOL", nonce)
+        PacificaHook().recorded_receipt(task_context.context(), None, "SOL", nonce)
 
 
 def test_the_hook_has_one_withdrawing_method() -> None:
@@ -319,12 +319,16 @@ def test_the_hook_has_one_withdrawing_method() -> None:
     assert parameters["context"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
-def test_the_first_log_line_names_environment_account_and_key(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_log_line_names_environment_account_and_key(
+    task_context: TaskContext, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Enough to reconstruct a case, and never a signature (F68, F74, S14, S26)."""
-    receipt = withdraw(desk)
+    receipt = withdraw(task_context)
     lines = [line for line in capsys.readouterr().out.splitlines() if receipt["idempotency_key"] in line]
 
-    assert f"1.5 SOL from account {desk.sandbox.account} on Pacifica custom (reference None, scope ''" in lines[0]
+    assert (
+        f"1.5 SOL from account {task_context.sandbox.account} on Pacifica custom (reference None, scope ''" in lines[0]
+    )
     assert any("posting, attempt 1" in line for line in lines)
     assert any(f"accepted in batch {receipt['batch_nonce']}" in line for line in lines)
     assert "signature" not in "".join(lines).lower().replace("signed at", "")

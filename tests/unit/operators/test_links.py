@@ -15,7 +15,7 @@ from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 
 if TYPE_CHECKING:
-    from tests.support.desk import Desk
+    from tests.support.task_context import TaskContext
 
 
 def link(task: object) -> str:
@@ -44,17 +44,17 @@ def test_it_leads_to_the_transaction_on_the_environment_s_cluster(
     assert [link(each) for each in (receipt, row, nothing)] == [address, address, ""]
 
 
-def test_a_task_that_withdrew_and_one_that_waited_know_their_transaction(desk: Desk) -> None:
+def test_a_task_that_withdrew_and_one_that_waited_know_their_transaction(task_context: TaskContext) -> None:
     """Neither asks anybody for it: it is what they returned."""
-    desk.sandbox.control("POST", "/options", {"settle_after_s": 0})
+    task_context.sandbox.control("POST", "/options", {"settle_after_s": 0})
     withdraw = WithdrawSpotAssetOperator(
         task_id="withdraw", symbol="SOL", amount="1", wait_for_settlement=True, poll_interval=0.05
     )
-    receipt = withdraw.execute(desk.context())
+    receipt = withdraw.execute(task_context.context())
     sensor = WithdrawalBatchSensor(task_id="wait", symbol="SOL", batch_nonce=receipt["batch_nonce"], amount="1")
-    row = sensor.execute(desk.context())
+    row = sensor.execute(task_context.context())
     resumed = WithdrawalBatchSensor(task_id="wait", symbol="SOL", batch_nonce=receipt["batch_nonce"])
-    resumed.execute_complete(desk.context(), {"status": "settled", "row": row})
+    resumed.execute_complete(task_context.context(), {"status": "settled", "row": row})
 
     assert withdraw.returned == receipt
     assert sensor.returned == resumed.returned == row
@@ -62,12 +62,12 @@ def test_a_task_that_withdrew_and_one_that_waited_know_their_transaction(desk: D
     assert [link(each) for each in (withdraw, sensor, resumed)] == [""] * 3  # the sandbox is on no chain
 
 
-def test_a_connection_that_is_gone_when_a_sensor_resumes_costs_the_link_alone(desk: Desk) -> None:
+def test_a_connection_that_is_gone_when_a_sensor_resumes_costs_the_link_alone(task_context: TaskContext) -> None:
     """What it waited for has come."""
     row = {"symbol": "SOL", "batch_nonce": 7, "amount": "1", "transaction_id": "5x", "created_at_ms": 1716200000000}
     sensor = WithdrawalBatchSensor(task_id="wait", symbol="SOL", batch_nonce=7, pacifica_conn_id="nowhere")
 
-    assert sensor.execute_complete(desk.context(), {"status": "settled", "row": row}) == row
+    assert sensor.execute_complete(task_context.context(), {"status": "settled", "row": row}) == row
     with pytest.raises(ConfigurationError, match="nowhere"):  # which Airflow logs
         link(sensor)
 

@@ -26,7 +26,7 @@ from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.withdrawals.identity import RunIdentity
 
 if TYPE_CHECKING:
-    from tests.support.desk import Desk
+    from tests.support.task_context import TaskContext
 
 
 def operator(**changes: Any) -> WithdrawSpotAssetOperator:
@@ -73,37 +73,39 @@ def test_making_an_operator_reaches_for_nothing(monkeypatch: pytest.MonkeyPatch)
     assert "hook" not in vars(operator())
 
 
-def test_a_run_withdraws_once_and_returns_the_receipt(desk: Desk) -> None:
+def test_a_run_withdraws_once_and_returns_the_receipt(task_context: TaskContext) -> None:
     """The first try posts, every later one returns the same receipt without a request (F38, F53)."""
-    receipt = operator().execute(desk.context())
-    desk.try_number = 2
-    again = operator().execute(desk.context())
-    key = RunIdentity(desk.sandbox.account, desk.dag_id, desk.run_id, "withdraw").idempotency_key()
+    receipt = operator().execute(task_context.context())
+    task_context.try_number = 2
+    again = operator().execute(task_context.context())
+    key = RunIdentity(
+        task_context.sandbox.account, task_context.dag_id, task_context.run_id, "withdraw"
+    ).idempotency_key()
 
     assert receipt == again
     assert receipt["idempotency_key"] == key
-    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
-    assert len(desk.posts()) == 1
+    assert [debit["batch_nonce"] for debit in task_context.debits()] == [receipt["batch_nonce"]]
+    assert len(task_context.posts()) == 1
 
 
-def test_another_connection_is_used_where_it_is_named(desk: Desk) -> None:
+def test_another_connection_is_used_where_it_is_named(task_context: TaskContext) -> None:
     """``pacifica_conn_id`` names the connection."""
-    account = desk.sandbox.control("POST", "/accounts", {"balances": {"SOL": "5"}})
-    desk.connect("AIRFLOW_CONN_OTHER", login=account["account"], password=account["agent_private_key"])
-    receipt = operator(pacifica_conn_id="other").execute(desk.context())
+    account = task_context.sandbox.control("POST", "/accounts", {"balances": {"SOL": "5"}})
+    task_context.connect("AIRFLOW_CONN_OTHER", login=account["account"], password=account["agent_private_key"])
+    receipt = operator(pacifica_conn_id="other").execute(task_context.context())
 
     assert receipt["account"] == account["account"]
 
 
-def test_each_reference_of_a_run_is_a_withdrawal(desk: Desk) -> None:
+def test_each_reference_of_a_run_is_a_withdrawal(task_context: TaskContext) -> None:
     """Mapped tasks tell theirs apart by reference, not by index (F61)."""
     receipts = []
     for index, reference in enumerate(["sweep-SOL", "sweep-rest"]):
-        desk.map_index = index
-        receipts.append(operator(withdrawal_ref=reference).execute(desk.context()))
+        task_context.map_index = index
+        receipts.append(operator(withdrawal_ref=reference).execute(task_context.context()))
 
     assert len({receipt["idempotency_key"] for receipt in receipts}) == 2
-    assert len(desk.debits()) == 2
+    assert len(task_context.debits()) == 2
 
 
 @pytest.mark.parametrize(
@@ -129,13 +131,15 @@ def test_each_reference_of_a_run_is_a_withdrawal(desk: Desk) -> None:
     ],
 )
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_bad_input_fails_before_anything_is_sent(desk: Desk, changes: dict[str, Any], deferrable: bool) -> None:
+def test_bad_input_fails_before_anything_is_sent(
+    task_context: TaskContext, changes: dict[str, Any], deferrable: bool
+) -> None:
     """Whatever can fail locally, the waiting included, fails before the POST and without retry (F49, F52, S17)."""
     with pytest.raises(ConfigurationError, match=r"[Nn]othing was sent") as caught:
-        operator(deferrable=deferrable, **changes).execute(desk.context())
+        operator(deferrable=deferrable, **changes).execute(task_context.context())
 
     assert isinstance(caught.value, AirflowFailException)
-    assert desk.posts() == []
+    assert task_context.posts() == []
 
 
 @pytest.mark.parametrize(
@@ -235,35 +239,35 @@ def test_a_mapped_task_is_shown_by_its_reference() -> None:
 
 
 @pytest.mark.parametrize("symbol", ["sol", "NOSUCH", "KBONK"])
-def test_a_symbol_that_the_exchange_does_not_know_is_its_to_refuse(desk: Desk, symbol: str) -> None:
+def test_a_symbol_that_the_exchange_does_not_know_is_its_to_refuse(task_context: TaskContext, symbol: str) -> None:
     """Lower case is passed through as it is: the exchange is case sensitive and says no, and nothing moved (F24)."""
     with pytest.raises(WithdrawalRejected, match=f"HTTP 422, code 55: Asset not found: {symbol}") as caught:
-        operator(symbol=symbol).execute(desk.context())
+        operator(symbol=symbol).execute(task_context.context())
 
     assert isinstance(caught.value, AirflowFailException)
-    assert desk.debits() == []
+    assert task_context.debits() == []
 
 
-def test_an_agent_that_is_not_bound_is_named_beside_its_account(desk: Desk) -> None:
+def test_an_agent_that_is_not_bound_is_named_beside_its_account(task_context: TaskContext) -> None:
     """Pacifica's own words name neither, and one of them is wrong in the connection (F27)."""
-    wish = {"account": desk.sandbox.account, "agent_wallet": desk.agent_wallet, "bound": False}
-    desk.sandbox.control("POST", "/agents", wish)
+    wish = {"account": task_context.sandbox.account, "agent_wallet": task_context.agent_wallet, "bound": False}
+    task_context.sandbox.control("POST", "/agents", wish)
     with pytest.raises(WithdrawalRejected, match="Agent not authorized") as caught:
-        operator().execute(desk.context())
+        operator().execute(task_context.context())
 
     assert str(caught.value).endswith(
-        f" The account is {desk.sandbox.account}, and agent wallet {desk.agent_wallet} signed for it."
+        f" The account is {task_context.sandbox.account}, and agent wallet {task_context.agent_wallet} signed for it."
     )
     assert isinstance(caught.value, AirflowFailException)
 
 
-def test_an_owner_s_key_that_is_refused_is_said_to_have_signed(desk: Desk) -> None:
+def test_an_owner_s_key_that_is_refused_is_said_to_have_signed(task_context: TaskContext) -> None:
     """There is no agent to look for then."""
-    desk.connect(password=desk.sandbox.private_key)
+    task_context.connect(password=task_context.sandbox.private_key)
     with pytest.raises(WithdrawalRejected) as caught:
-        operator(symbol="NOSUCH").execute(desk.context())
+        operator(symbol="NOSUCH").execute(task_context.context())
 
-    assert str(caught.value).endswith(f" The account is {desk.sandbox.account}, and it signed itself.")
+    assert str(caught.value).endswith(f" The account is {task_context.sandbox.account}, and it signed itself.")
 
 
 @pytest.mark.parametrize(
@@ -275,26 +279,26 @@ def test_an_owner_s_key_that_is_refused_is_said_to_have_signed(desk: Desk) -> No
     ],
 )
 def test_an_ending_that_a_retry_cannot_help_fails_at_once(
-    desk: Desk, fault: dict[str, Any], kind: type[Exception]
+    task_context: TaskContext, fault: dict[str, Any], kind: type[Exception]
 ) -> None:
     """A refusal, a 409 on the first request and a refused account are final for Airflow (F16, F24, F27)."""
-    desk.fault(**fault)
+    task_context.fault(**fault)
     with pytest.raises(AirflowFailException) as caught:
-        operator().execute(desk.context())
+        operator().execute(task_context.context())
 
     assert isinstance(caught.value, kind)
 
 
-def test_a_409_on_the_first_post_is_unknown_for_ever(desk: Desk) -> None:
+def test_a_409_on_the_first_post_is_unknown_for_ever(task_context: TaskContext) -> None:
     """The error carries key, order and time; later tries repeat it and send nothing (F16, I4)."""
-    desk.fault("duplicate_in_progress")
+    task_context.fault("duplicate_in_progress")
     errors = []
     for _ in range(3):
         with pytest.raises(OutcomeUnknown, match="UNKNOWN whether 1 SOL was withdrawn") as caught:
-            operator().execute(desk.context())
+            operator().execute(task_context.context())
         errors.append(caught.value)
-        desk.try_number += 1
-    (post,) = desk.posts()
+        task_context.try_number += 1
+    (post,) = task_context.posts()
 
     assert {error.idempotency_key for error in errors} == {post["key"]}
     assert {(error.symbol, error.amount) for error in errors} == {("SOL", "1")}
@@ -302,98 +306,98 @@ def test_a_409_on_the_first_post_is_unknown_for_ever(desk: Desk) -> None:
     assert "has decided: void because it was settled elsewhere" in str(errors[-1])
 
 
-def test_an_unreachable_exchange_is_left_to_airflow_s_retries(desk: Desk) -> None:
+def test_an_unreachable_exchange_is_left_to_airflow_s_retries(task_context: TaskContext) -> None:
     """Nothing was sent, so the next try may send (F01)."""
-    desk.connect(host="http://127.0.0.1:1")
+    task_context.connect(host="http://127.0.0.1:1")
     with pytest.raises(Unreachable, match="Nothing was sent") as caught:
-        operator().execute(desk.context())
-    desk.connect()
-    desk.try_number = 2
+        operator().execute(task_context.context())
+    task_context.connect()
+    task_context.try_number = 2
 
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_drift_between_two_tries_is_a_mismatch(desk: Desk) -> None:
+def test_drift_between_two_tries_is_a_mismatch(task_context: TaskContext) -> None:
     """A template that rendered to something else sends nothing; the error speaks of the recorded order (F51)."""
-    operator(amount="1").execute(desk.context())
-    desk.try_number = 2
+    operator(amount="1").execute(task_context.context())
+    task_context.try_number = 2
     with pytest.raises(ParameterMismatch) as caught:
-        operator(amount="1.01").execute(desk.context())
+        operator(amount="1.01").execute(task_context.context())
 
     assert isinstance(caught.value, AirflowFailException)
     assert caught.value.amount == "1"
-    assert len(desk.posts()) == 1
+    assert len(task_context.posts()) == 1
 
 
-def test_a_backfill_pays_only_where_it_is_allowed(desk: Desk) -> None:
+def test_a_backfill_pays_only_where_it_is_allowed(task_context: TaskContext) -> None:
     """``allow_backfill`` is off by default (F58)."""
-    desk.run_type = "backfill"
+    task_context.run_type = "backfill"
     with pytest.raises(ConfigurationError, match="allow_backfill=True"):
-        operator().execute(desk.context())
-    receipt = operator(allow_backfill=True).execute(desk.context())
+        operator().execute(task_context.context())
+    receipt = operator(allow_backfill=True).execute(task_context.context())
 
-    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+    assert [debit["batch_nonce"] for debit in task_context.debits()] == [receipt["batch_nonce"]]
 
 
-def test_on_kill_only_says_why_it_does_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_kill_only_says_why_it_does_nothing(task_context: TaskContext, capsys: pytest.CaptureFixture[str]) -> None:
     """A withdrawal cannot be recalled: no request, no write, one line (F39)."""
     task = operator()
-    receipt = task.execute(desk.context())
-    stored, posts = dict(desk.store.values), desk.posts()
+    receipt = task.execute(task_context.context())
+    stored, posts = dict(task_context.store.values), task_context.posts()
     capsys.readouterr()
     task.on_kill()
 
     assert "cannot be recalled" in capsys.readouterr().out
-    assert (stored, posts) == (desk.store.values, desk.posts())
-    assert receipt == operator().execute(desk.context())
+    assert (stored, posts) == (task_context.store.values, task_context.posts())
+    assert receipt == operator().execute(task_context.context())
 
 
-def test_a_reference_that_drifts_between_tries_is_a_mismatch(desk: Desk) -> None:
+def test_a_reference_that_drifts_between_tries_is_a_mismatch(task_context: TaskContext) -> None:
     """A task instance withdraws under one reference for ever: a template with a time in it pays once (F101)."""
-    receipt = operator(withdrawal_ref="daily-09:00").execute(desk.context())
-    desk.try_number = 2
+    receipt = operator(withdrawal_ref="daily-09:00").execute(task_context.context())
+    task_context.try_number = 2
     with pytest.raises(ParameterMismatch, match="must render to the same text at every try"):
-        operator(withdrawal_ref="daily-09:05").execute(desk.context())
+        operator(withdrawal_ref="daily-09:05").execute(task_context.context())
 
-    assert [debit["batch_nonce"] for debit in desk.debits()] == [receipt["batch_nonce"]]
+    assert [debit["batch_nonce"] for debit in task_context.debits()] == [receipt["batch_nonce"]]
 
 
-def test_each_iteration_of_a_loop_has_a_reference_of_its_own(desk: Desk) -> None:
+def test_each_iteration_of_a_loop_has_a_reference_of_its_own(task_context: TaskContext) -> None:
     """Iterations share every id but their index: with references each pays once, also after a clear (F100)."""
     receipts = []
     for try_number in (1, 2):
-        desk.try_number = try_number
+        task_context.try_number = try_number
         for index in (0, 1):
-            desk.loop = SimpleNamespace(index=index)
-            receipts.append(operator(withdrawal_ref=f"round-{index}").execute(desk.context()))
+            task_context.loop = SimpleNamespace(index=index)
+            receipts.append(operator(withdrawal_ref=f"round-{index}").execute(task_context.context()))
 
     assert receipts[:2] == receipts[2:]
-    assert len(desk.debits()) == 2
+    assert len(task_context.debits()) == 2
 
 
-def test_a_re_ordered_list_pays_nobody_twice(desk: Desk) -> None:
+def test_a_re_ordered_list_pays_nobody_twice(task_context: TaskContext) -> None:
     """Cleared with its references at other indices, each gets its own receipt; a new one is refused (F62)."""
     paid = []
     for references in (["a", "b"], ["b", "a"]):
         for index, reference in enumerate(references):
-            desk.map_index = index
-            paid.append(operator(withdrawal_ref=reference).execute(desk.context())["batch_nonce"])
-        desk.clear_number = 1
-    desk.map_index = 0
+            task_context.map_index = index
+            paid.append(operator(withdrawal_ref=reference).execute(task_context.context())["batch_nonce"])
+        task_context.clear_number = 1
+    task_context.map_index = 0
     with pytest.raises(ParameterMismatch, match="append to it, or start a new run"):
-        operator(withdrawal_ref="c").execute(desk.context())
+        operator(withdrawal_ref="c").execute(task_context.context())
 
     assert paid[:2] == paid[:1:-1]
-    assert len(desk.debits()) == 2
+    assert len(task_context.debits()) == 2
 
 
-def test_a_tagged_amount_is_asked_for_by_name(desk: Desk) -> None:
+def test_a_tagged_amount_is_asked_for_by_name(task_context: TaskContext) -> None:
     """``tag_amount`` takes a little off, the same at every try (5.3)."""
-    receipt = operator(tag_amount=True).execute(desk.context())
-    desk.try_number = 2
+    receipt = operator(tag_amount=True).execute(task_context.context())
+    task_context.try_number = 2
 
     assert Decimal("0.9999") < Decimal(receipt["requested_amount"]) < 1
-    assert receipt == operator(tag_amount=True).execute(desk.context())
+    assert receipt == operator(tag_amount=True).execute(task_context.context())
 
 
 # -- what the operator adds: the ledger's asset, and retries that come while the key is known
@@ -500,9 +504,9 @@ class Events(dict[Any, Any]):
         return self.setdefault(asset, SimpleNamespace(extra={}))
 
 
-def test_the_receipt_goes_into_the_events_of_its_assets(desk: Desk) -> None:
+def test_the_receipt_goes_into_the_events_of_its_assets(task_context: TaskContext) -> None:
     """Airflow's page of the asset is the book of withdrawals, and so are the author's own assets; an alias has none."""
-    context: Any = {**desk.context(), "outlet_events": Events()}
+    context: Any = {**task_context.context(), "outlet_events": Events()}
     receipt = operator(outlets=[MINE, AssetAlias("alias")]).execute(context)
 
     assert {asset.name: event.extra for asset, event in context["outlet_events"].items()} == {
@@ -511,9 +515,9 @@ def test_the_receipt_goes_into_the_events_of_its_assets(desk: Desk) -> None:
     }
 
 
-def test_the_event_of_a_task_that_waited_tells_the_transaction(desk: Desk) -> None:
+def test_the_event_of_a_task_that_waited_tells_the_transaction(task_context: TaskContext) -> None:
     """What is published after the deferral is the receipt with its proof."""
-    context: Any = {**desk.context(), "outlet_events": Events()}
+    context: Any = {**task_context.context(), "outlet_events": Events()}
     row = {"symbol": "SOL", "batch_nonce": 7, "transaction_id": "5x", "seen_settled_at_ms": 1716200000000}
     receipt: Any = {
         "symbol": "SOL",

@@ -17,7 +17,7 @@ from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
-    from tests.support.desk import Desk
+    from tests.support.task_context import TaskContext
 
 MODES = pytest.mark.parametrize("mode", [{}, {"mode": "reschedule"}, {"deferrable": True}], ids=["poke", "re", "defer"])
 
@@ -28,15 +28,17 @@ def sensor(nonce: Any, **changes: Any) -> WithdrawalBatchSensor:
     return WithdrawalBatchSensor(**{**defaults, "timeout": PATIENCE_S, **changes})
 
 
-def withdrawn(desk: Desk, amount: str = "1") -> int:
+def withdrawn(task_context: TaskContext, amount: str = "1") -> int:
     """Withdraw elsewhere and return the nonce."""
-    return int(desk.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": amount})["batch_nonce"])
+    return int(
+        task_context.sandbox.control("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": amount})["batch_nonce"]
+    )
 
 
-def settle(desk: Desk, **options: Any) -> None:
+def settle(task_context: TaskContext, **options: Any) -> None:
     """Settle what is pending."""
-    desk.sandbox.control("POST", "/options", options)
-    desk.sandbox.control("POST", "/settle")
+    task_context.sandbox.control("POST", "/options", options)
+    task_context.sandbox.control("POST", "/settle")
 
 
 def test_only_what_is_tracked_is_templated() -> None:
@@ -61,13 +63,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
 @MODES
 @pytest.mark.parametrize("as_text", [False, True])
 @pytest.mark.parametrize("shown", ["net", "gross"])
-def test_a_settled_withdrawal_is_done_at_once(desk: Desk, mode: dict[str, Any], as_text: bool, shown: str) -> None:
+def test_a_settled_withdrawal_is_done_at_once(
+    task_context: TaskContext, mode: dict[str, Any], as_text: bool, shown: str
+) -> None:
     """In every mode the first look finds it, and the row is returned as plain JSON; no key is needed."""
-    desk.connect(password=None)
-    nonce = withdrawn(desk)
-    settle(desk, history_amount=shown)
-    row = sensor(str(nonce) if as_text else nonce, **mode).execute(desk.context())
-    (debit,) = desk.debits()
+    task_context.connect(password=None)
+    nonce = withdrawn(task_context)
+    settle(task_context, history_amount=shown)
+    row = sensor(str(nonce) if as_text else nonce, **mode).execute(task_context.context())
+    (debit,) = task_context.debits()
 
     assert row == json.loads(json.dumps(row))
     assert row == {
@@ -81,12 +85,12 @@ def test_a_settled_withdrawal_is_done_at_once(desk: Desk, mode: dict[str, Any], 
     assert row["seen_settled_at_ms"] >= row["created_at_ms"]
 
 
-def test_poking_waits_until_it_is_on_chain(desk: Desk) -> None:
+def test_poking_waits_until_it_is_on_chain(task_context: TaskContext) -> None:
     """Queued, then settled: the sensor ends with the settlement and not before."""
-    desk.sandbox.control("POST", "/options", {"settle_after_s": 0.2})
-    row = sensor(withdrawn(desk)).execute(desk.context())
+    task_context.sandbox.control("POST", "/options", {"settle_after_s": 0.2})
+    row = sensor(withdrawn(task_context)).execute(task_context.context())
 
-    assert row["transaction_id"] == desk.debits()[0]["transaction_id"]
+    assert row["transaction_id"] == task_context.debits()[0]["transaction_id"]
 
 
 @pytest.mark.parametrize(
@@ -98,38 +102,40 @@ def test_poking_waits_until_it_is_on_chain(desk: Desk) -> None:
     ],
     ids=["queued", "between the lists", "without an id"],
 )
-def test_what_is_not_on_chain_is_not_done(desk: Desk, options: dict[str, Any], settled: bool, says: str) -> None:
+def test_what_is_not_on_chain_is_not_done(
+    task_context: TaskContext, options: dict[str, Any], settled: bool, says: str
+) -> None:
     """Absent from pending is not done, nor is a row without a transaction; the timeout says which (F75, F78, F82)."""
-    desk.sandbox.control("POST", "/options", options)
-    nonce = withdrawn(desk)
+    task_context.sandbox.control("POST", "/options", options)
+    nonce = withdrawn(task_context)
     if settled:
-        settle(desk)
+        settle(task_context)
     with pytest.raises(AirflowSensorTimeout, match=f"last seen: {says}") as caught:
-        sensor(nonce, timeout=0.1).execute(desk.context())
+        sensor(nonce, timeout=0.1).execute(task_context.context())
 
     assert isinstance(caught.value, SettlementTimeout)
     assert "a withdrawal that was accepted has not failed: do not make it again" in str(caught.value)
 
 
 @pytest.mark.parametrize("asked", [{"nonce": 10**6}, {"symbol": "BTC"}, {"amount": "2"}, {"amount": "1.001"}])
-def test_another_withdrawal_s_row_is_not_taken(desk: Desk, asked: dict[str, Any]) -> None:
+def test_another_withdrawal_s_row_is_not_taken(task_context: TaskContext, asked: dict[str, Any]) -> None:
     """Nonce, symbol and gross amount must all match (F77)."""
-    nonce = withdrawn(desk)
-    settle(desk)
+    nonce = withdrawn(task_context)
+    settle(task_context)
     with pytest.raises(AirflowSensorTimeout, match="last seen: in neither of Pacifica's lists"):
-        sensor(**{"nonce": nonce, "timeout": 0.1, **asked}).execute(desk.context())
+        sensor(**{"nonce": nonce, "timeout": 0.1, **asked}).execute(task_context.context())
 
 
-def test_withdrawals_that_share_a_batch_are_told_apart_by_amount(desk: Desk) -> None:
+def test_withdrawals_that_share_a_batch_are_told_apart_by_amount(task_context: TaskContext) -> None:
     """A batch holds several: each sensor waits for its own row, one without an amount for all of them (F77)."""
-    desk.sandbox.control("POST", "/options", {"shared_batches": True})
-    nonces = {withdrawn(desk, amount) for amount in ("1", "2")}
+    task_context.sandbox.control("POST", "/options", {"shared_batches": True})
+    nonces = {withdrawn(task_context, amount) for amount in ("1", "2")}
     (nonce,) = nonces
-    settle(desk, history_amount="gross")
-    rows = [sensor(nonce, amount=amount).execute(desk.context()) for amount in ("1", "2")]
+    settle(task_context, history_amount="gross")
+    rows = [sensor(nonce, amount=amount).execute(task_context.context()) for amount in ("1", "2")]
 
     assert [row["amount"] for row in rows] == ["1", "2"]
-    assert sensor(nonce, amount=None).execute(desk.context())["batch_nonce"] == nonce
+    assert sensor(nonce, amount=None).execute(task_context.context())["batch_nonce"] == nonce
 
 
 @pytest.mark.parametrize(
@@ -145,40 +151,44 @@ def test_withdrawals_that_share_a_batch_are_told_apart_by_amount(desk: Desk) -> 
     ids=lambda fault: str(fault.get("status", fault["kind"])),
 )
 @pytest.mark.parametrize("route", ["pending", "history"])
-def test_a_failing_look_is_no_failing_sensor(desk: Desk, fault: dict[str, Any], route: str) -> None:
+def test_a_failing_look_is_no_failing_sensor(task_context: TaskContext, fault: dict[str, Any], route: str) -> None:
     """It looks again at the next interval, and is done as soon as a look succeeds (F79)."""
-    nonce = withdrawn(desk)
-    settle(desk)
-    desk.sandbox.control("POST", "/faults", {"route": route, "count": 3, **fault})
-    row = sensor(nonce).execute(desk.context())
+    nonce = withdrawn(task_context)
+    settle(task_context)
+    task_context.sandbox.control("POST", "/faults", {"route": route, "count": 3, **fault})
+    row = sensor(nonce).execute(task_context.context())
 
     assert row["batch_nonce"] == nonce
 
 
-def test_a_timeout_after_failing_looks_says_what_failed(desk: Desk) -> None:
+def test_a_timeout_after_failing_looks_says_what_failed(task_context: TaskContext) -> None:
     """The last state seen may be that nothing could be seen (F79)."""
-    desk.sandbox.control("POST", "/faults", {"route": "pending", "kind": "status", "status": 503, "count": None})
+    task_context.sandbox.control(
+        "POST", "/faults", {"route": "pending", "kind": "status", "status": 503, "count": None}
+    )
     with pytest.raises(AirflowSensorTimeout, match=r"last seen: GET .* was answered HTTP 503"):
-        sensor(7, timeout=0.1).execute(desk.context())
+        sensor(7, timeout=0.1).execute(task_context.context())
 
 
 @MODES
-def test_a_connection_that_cannot_be_right_fails_at_once(desk: Desk, mode: dict[str, Any]) -> None:
+def test_a_connection_that_cannot_be_right_fails_at_once(task_context: TaskContext, mode: dict[str, Any]) -> None:
     """No retry and no patience for what only the owner can mend."""
-    desk.connect(extra={"environment": "nowhere"})
+    task_context.connect(extra={"environment": "nowhere"})
     with pytest.raises(ConfigurationError) as caught:
-        sensor(7, **mode).execute(desk.context())
+        sensor(7, **mode).execute(task_context.context())
 
     assert isinstance(caught.value, AirflowFailException)
 
 
 @MODES
 @pytest.mark.parametrize("nonce", [None, "None", "", "x", "-1", -1, True, 1.0, "1.0", " 7", [7], "{{ nonce }}", 2**64])
-def test_a_nonce_that_is_none_is_refused_before_looking(desk: Desk, mode: dict[str, Any], nonce: Any) -> None:
+def test_a_nonce_that_is_none_is_refused_before_looking(
+    task_context: TaskContext, mode: dict[str, Any], nonce: Any
+) -> None:
     """A template that rendered to nothing is said to be one, and no request is made (F81)."""
-    desk.connect(host="http://127.0.0.1:1")
+    task_context.connect(host="http://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match="batch_nonce must be the receipt's non-negative integer") as caught:
-        sensor(nonce, **mode).execute(desk.context())
+        sensor(nonce, **mode).execute(task_context.context())
 
     assert isinstance(caught.value, AirflowFailException)
     assert "the withdrawing task returned no receipt" in str(caught.value)
@@ -187,9 +197,9 @@ def test_a_nonce_that_is_none_is_refused_before_looking(desk: Desk, mode: dict[s
 @pytest.mark.parametrize(
     "changes", [{"amount": 1.5}, {"amount": "1e3"}, {"amount": "None"}, {"symbol": ""}, {"symbol": None}]
 )
-def test_an_order_that_is_none_is_refused_before_looking(desk: Desk, changes: dict[str, Any]) -> None:
+def test_an_order_that_is_none_is_refused_before_looking(task_context: TaskContext, changes: dict[str, Any]) -> None:
     """Amount and symbol are as strict as the operator's (F52)."""
     with pytest.raises(ConfigurationError) as caught:
-        sensor(7, **changes).execute(desk.context())
+        sensor(7, **changes).execute(task_context.context())
 
     assert isinstance(caught.value, AirflowFailException)

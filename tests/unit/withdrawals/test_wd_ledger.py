@@ -19,8 +19,8 @@ from pacifica_provider.withdrawals.ledger import (
     withdrawal_entry,
 )
 from pacifica_provider.withdrawals.record import Attempt, Record
+from tests.support.harness import MemoryLedger
 from tests.support.listed import LOST, RECORD, T0
-from tests.support.rig import MemoryLedger
 
 TASK = ("pay", "scheduled__2026-11-23", "withdraw")
 ENDED = replace(RECORD, state="void", since_ms=T0)

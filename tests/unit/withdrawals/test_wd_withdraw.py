@@ -31,7 +31,7 @@ from pacifica_provider.withdrawals.ledger import (
 from pacifica_provider.withdrawals.protocol import End
 from pacifica_provider.withdrawals.record import Record
 from pacifica_provider.withdrawals.withdraw import _Try
-from tests.support.rig import MemoryLedger, bound_decision
+from tests.support.harness import MemoryLedger, bound_decision
 from tests.unit.withdrawals.test_seam import Exchange, World
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """
 A withdrawal on a bench: the real protocol and client, a sandbox on a real socket, time that passes when asked.
 
-``Rig.try_once`` is one try of a task. Sleeping moves the worker's clock and the sandbox's together: a test that waits
-out a signature or the list lag takes milliseconds, while every byte still crosses a real socket.
+``ProtocolHarness.try_once`` is one try of a task. Sleeping moves the worker's clock and the sandbox's together: a test
+that waits out a signature or the list lag takes milliseconds, while every byte still crosses a real socket.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class BenchClock:
 
 
 @dataclass
-class Rig:
+class ProtocolHarness:
     """One task instance, its store, and the exchange; change the fields between tries to make the tries differ."""
 
     sandbox: Sandbox
@@ -233,7 +233,7 @@ class Rig:
         """Clear the task; the ledger keeps its record."""
         self.clear_number += 1
 
-    def sibling(self, **changes: Any) -> Rig:
+    def sibling(self, **changes: Any) -> ProtocolHarness:
         """Return another task on the same exchange, in a deployment of its own unless it is given this one's ledger."""
         fresh: dict[str, Any] = {"store": MemoryLedger(fenced=self.store.fenced), "try_number": 0}
         other = replace(self, **{**fresh, **changes})

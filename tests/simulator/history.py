@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from tests.simulator.agenda import Agenda
     from tests.simulator.exchange import Request, Sender
+    from tests.simulator.scheduler import Scheduler
 
 # What may happen to a ledger; "entry lost" is without a word.
 LedgerMark = Literal["entry lost", "restored, said", "restored, not said", "pruned", "overwritten"]
@@ -90,10 +90,10 @@ class Decided:
 
 
 @dataclass(slots=True)
-class Chronicle:
+class History:
     """The history of one world. ``names`` holds the ledger entries that know of an owner's withdrawals."""
 
-    agenda: Agenda
+    scheduler: Scheduler
     tracing: bool = False
     tries: list[Try] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)
@@ -116,7 +116,7 @@ class Chronicle:
     def posted(self, request: Request) -> None:
         """Note a request as its bytes leave."""
         deployment = self.tries[request.sender.attempt].deployment
-        self.posts.append(Post(request, self.agenda.now_ms, deployment))
+        self.posts.append(Post(request, self.scheduler.now_ms, deployment))
 
     def answered_no(self, request: Request) -> None:
         """Note that the refusal of a request reached whoever sent it: that request is over."""
@@ -136,14 +136,14 @@ class Chronicle:
 
     def mark(self, deployment: int, kind: LedgerMark, *, names: AbstractSet[str]) -> None:
         """Note what happened to a ledger."""
-        self.marks.append(Mark(deployment, self.agenda.now_ms, kind, frozenset(names)))
+        self.marks.append(Mark(deployment, self.scheduler.now_ms, kind, frozenset(names)))
         self.seen[f"ledger: {kind}"] += 1
         self.tell(f"ledger {deployment}", f"{kind}: {sorted(names)}")
 
     def tell(self, who: str, what: str) -> None:
         """Add a line to the trace, if anyone reads it."""
         if self.tracing:
-            self.trace.append(f"{(self.agenda.now_ms - START_MS) / 1000:12.3f} {who:<10} {what}")
+            self.trace.append(f"{(self.scheduler.now_ms - START_MS) / 1000:12.3f} {who:<10} {what}")
 
 
 START_MS = 1_800_000_000_000

@@ -31,7 +31,7 @@ _WEIGHTS = (14, 26, 16, 8, 8, 8, 8, 3, 4, 3, 2, 3)
 
 
 @dataclass(slots=True)
-class Weather:
+class FaultInjector:
     """Draws faults; ``fair`` ends them all."""
 
     profile: Profile

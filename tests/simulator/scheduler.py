@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Agenda:
+class Scheduler:
     """
     What happens when. ``now_ms`` is a world's one true clock: the exchange shows it, workers are off by their skew.
 
@@ -47,7 +47,7 @@ class Agenda:
         self.wait_until(self.now_ms + int(duration_ms))
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
-        """Do everything on the agenda, in order, until nothing is left, or what is asked for has come true."""
+        """Do everything on the scheduler, in order, until nothing is left, or what is asked for has come true."""
         self._hub = getcurrent()
         while self._due and not (until and until()):
             when_ms, _, action = heapq.heappop(self._due)

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from pacifica_provider.withdrawals import failpoints
 from pacifica_provider.withdrawals.identity import RunIdentity
-from tests.simulator.agenda import Agenda
-from tests.simulator.checker import judge
-from tests.simulator.chronicle import START_MS, Chronicle
+from tests.simulator.checker import check_world
 from tests.simulator.elsewhere import Elsewhere
-from tests.simulator.exchange import Habits, SimulatedExchange
+from tests.simulator.exchange import ExchangeOptions, SimulatedExchange
+from tests.simulator.fault_injector import FaultInjector
+from tests.simulator.history import START_MS, History
 from tests.simulator.ledgers import LedgerTable
 from tests.simulator.people import record_of
 from tests.simulator.profiles import HOUR, MINUTE, Profile
 from tests.simulator.runs import DagRun, Deployment
+from tests.simulator.scheduler import Scheduler
 from tests.simulator.setting import Setting
 from tests.simulator.tasks import OPERATOR, Kind, Payment
-from tests.simulator.weather import Weather
-from tests.simulator.worker import Fate, at_failpoint
+from tests.simulator.worker import ProcessFaults, at_failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.simulator.exchange import Row
+    from tests.simulator.fault_injector import PostFault
     from tests.simulator.tasks import Task
-    from tests.simulator.weather import PostFault
 
 QUIET = Profile(**{f.name: "quiet" if f.name == "name" else 0.0 for f in fields(Profile)})  # type: ignore[arg-type]  # by name
 # Nothing goes on chain unless a test settles it.
@@ -36,7 +36,7 @@ NEVER_MS = (HOUR * 100_000, HOUR * 100_000)
 
 
 @dataclass(slots=True)
-class ChosenWeather(Weather):
+class ChosenFaults(FaultInjector):
     """What goes wrong is what was chosen, and only that."""
 
     chosen: list[PostFault | None] = field(default_factory=list)
@@ -46,16 +46,16 @@ class ChosenWeather(Weather):
         return self.chosen.pop(0) if self.chosen else None
 
 
-class Stage:
+class ScriptedWorld:
     """
-    One DAG run with one task instance (more may be added), on an exchange with these habits.
+    One DAG run with one task instance (more may be added), on an exchange with these options.
 
     The ledger began long before, unless ``born_ms`` says otherwise.
     """
 
     def __init__(
         self,
-        habits: Habits | None = None,
+        options: ExchangeOptions | None = None,
         *,
         fenced: bool = True,
         kind: Kind = OPERATOR,
@@ -63,22 +63,22 @@ class Stage:
         born_ms: int = START_MS - HOUR,
     ) -> None:
         failpoints.install(at_failpoint)
-        self.agenda, rng, ids = Agenda(START_MS), Random(0), itertools.count()  # noqa: S311 - latencies, alike each time
-        self.chronicle = Chronicle(self.agenda)
-        self.weather = ChosenWeather(QUIET, rng, self.chronicle.seen)
-        habits = habits or Habits(settle_ms=NEVER_MS)
-        self.exchange = SimulatedExchange(habits, self.agenda, rng, self.chronicle.seen)
+        self.scheduler, rng, ids = Scheduler(START_MS), Random(0), itertools.count()  # noqa: S311 - latencies, alike each time
+        self.history = History(self.scheduler)
+        self.injector = ChosenFaults(QUIET, rng, self.history.seen)
+        options = options or ExchangeOptions(settle_ms=NEVER_MS)
+        self.exchange = SimulatedExchange(options, self.scheduler, rng, self.history.seen)
         setting = Setting(
-            self.agenda,
+            self.scheduler,
             rng,
-            self.weather,
+            self.injector,
             self.exchange,
-            self.chronicle,
+            self.history,
             lambda: f"write-{next(ids)}",
             Elsewhere(self.exchange),
         )
         self._owners = itertools.count()
-        self.ledger = LedgerTable(0, fenced, self.agenda, self.chronicle)
+        self.ledger = LedgerTable(0, fenced, self.scheduler, self.history)
         self.ledger.born(born_ms)
         self.deployment = Deployment(setting, self.ledger)
         self.run = DagRun(setting, self.deployment, kind, START_MS, clears_left=0)
@@ -100,18 +100,20 @@ class Stage:
         """Add a task instance with a payment of its own."""
         return self.run.add(self.payment(reference))
 
-    def attempt(self, *chosen: PostFault | None, task: Task | None = None, fate: Fate | None = None) -> str | None:
+    def attempt(
+        self, *chosen: PostFault | None, task: Task | None = None, process_faults: ProcessFaults | None = None
+    ) -> str | None:
         """Run the next try until it ends or freezes; one that was frozen before is replaced by it."""
         task = task or self.task
-        self.weather.chosen = list(chosen)
+        self.injector.chosen = list(chosen)
         frozen = self._frozen()
-        task.start(fate or Fate())
-        self.agenda.run(until=lambda: task.outcome is not None or self._frozen() > frozen)
+        task.start(process_faults or ProcessFaults())
+        self.scheduler.run(until=lambda: task.outcome is not None or self._frozen() > frozen)
         return task.outcome
 
     def clear(self) -> None:
         """Clear the run; the ledger stays."""
-        self.run.clears.append(self.agenda.now_ms)
+        self.run.clears.append(self.scheduler.now_ms)
 
     def restore(self, to_ms: int) -> None:
         """Let Airflow's database come back from a backup made then, and say so; nothing is run again by itself."""
@@ -126,21 +128,21 @@ class Stage:
 
     def pass_time(self, passed_ms: int) -> None:
         """Let time pass: late requests land, frozen tries thaw."""
-        then_ms = self.agenda.now_ms + passed_ms
-        self.agenda.at(then_ms, lambda: None)
-        self.agenda.run(until=lambda: self.agenda.now_ms >= then_ms)
+        then_ms = self.scheduler.now_ms + passed_ms
+        self.scheduler.at(then_ms, lambda: None)
+        self.scheduler.run(until=lambda: self.scheduler.now_ms >= then_ms)
 
     def forget_keys(self) -> None:
         """Let the exchange forget every key it has known for ten minutes."""
-        self.exchange.forgot_all_ms = self.agenda.now_ms - 10 * MINUTE
+        self.exchange.forgot_all_ms = self.scheduler.now_ms - 10 * MINUTE
 
     def debits(self, owner: int = 0) -> Sequence[Row]:
         """Return what was in truth withdrawn for one payment."""
         return [row for row in self.exchange.rows if row.sender is not None and row.sender.owner == owner]
 
     def violations(self) -> list[str]:
-        """Judge what has happened so far."""
-        return judge(self.chronicle, self.exchange).violations
+        """Check what has happened so far."""
+        return check_world(self.history, self.exchange).violations
 
     def _frozen(self) -> int:
-        return sum(count for what, count in self.chronicle.seen.items() if what.startswith("frozen at"))
+        return sum(count for what, count in self.history.seen.items() if what.startswith("frozen at"))

@@ -1,4 +1,4 @@
-"""A worker's desk: a connection in the environment, a task's context, and an asset state store like Airflow's."""
+"""What a worker has: a connection in the environment, a task's context, and an asset state store like Airflow's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pacifica_provider.api.signing import Signer
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.hooks import task_context
 from pacifica_provider.withdrawals.withdraw import Runtime
-from tests.support.rig import BenchClock
+from tests.support.harness import BenchClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,7 +70,7 @@ class FakeAssetStates:
 
 
 @dataclass
-class Desk:
+class TaskContext:
     """
     One task instance with its connection; change the fields between tries to make the tries differ.
 
