@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from pacifica_provider.sandbox.exchange import Exchange
     from pacifica_provider.sandbox.server import Server
-
-PACKAGE = "pacifica_provider.sandbox"
 
 
 class Sandbox:
@@ -49,22 +47,25 @@ class Sandbox:
         ssl_keyfile: str | os.PathLike[str] | None = None,
     ) -> None:
         # Imported here, so that `from pacifica_provider.sandbox import Sandbox` costs nothing.
-        exchange = importlib.import_module(f"{PACKAGE}.exchange")
-        options = importlib.import_module(f"{PACKAGE}.options").Options()
-        options = options.updated({"settle_after_s": settle_after_s, "enforce_credits": enforce_credits})
-        self.exchange: Exchange = exchange.Exchange(seed=seed, options=options)
+        from pacifica_provider.sandbox.exchange import Exchange
+        from pacifica_provider.sandbox.options import Options
+
+        options = Options().updated({"settle_after_s": settle_after_s, "enforce_credits": enforce_credits}, "Sandbox")
+        self.exchange: Exchange = Exchange(seed=seed, options=options)
         self._bind = (host, port)
         self._tls = (ssl_certfile, ssl_keyfile)
         self._server: Server | None = None
 
     def start(self) -> Self:
         """Listen, and return once requests are answered."""
-        module = importlib.import_module(f"{PACKAGE}.server")
-        server: Server = module.Server(self.exchange, *self._bind, *self._tls)
+        from pacifica_provider.sandbox.server import Server
+
+        server = Server(self.exchange, *self._bind, *self._tls)
         server.start()
         self._server = server
-        self.ready_line = importlib.import_module(f"{PACKAGE}.ready").ready_line(self.exchange.main, server.where)
-        for name, value in json.loads(self.ready_line).items():
+        ready = {**asdict(server.where), **self.exchange.main.as_json(server.where.base_url)}
+        self.ready_line = json.dumps(ready)
+        for name, value in ready.items():
             setattr(self, name, value)
         return self
 

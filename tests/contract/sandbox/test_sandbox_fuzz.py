@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FIELDS = ["account", "signature", "timestamp", "symbol", "amount", "idempotency_key", "agent_wallet", "expiry_window"]
-PARAMETERS = sorted({name for kind in KINDS.values() for name in (*kind.needs, *kind.takes)} - {"seconds", "bytes"})
+PARAMETERS = sorted({name for kind in KINDS.values() for name in kind.takes()} - {*COMMON, "seconds", "bytes"})
 CALLS = ["/settle", "/foreign_withdrawal", "/accounts", "/agents", "/assets", "/options", "/faults"]
 NAMES = [*FIELDS, *COMMON, *PARAMETERS, "batch_nonce", "balances", "bound", "decimals", "fee", "active", "bridge"]
-OPTIONS = sorted(set(Options().as_json()) - {"enforce_credits"})
+OPTIONS = sorted(set(Options.model_fields) - {"enforce_credits"})
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["SOL", "1", "reset"])
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(), scalars, max_size=3)
