@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from pacifica_provider.sandbox.accounts import Refused
 from pacifica_provider.sandbox.control import Control
-from pacifica_provider.sandbox.endpoints import READS, Read, accepted, withdraw
+from pacifica_provider.sandbox.endpoints import READS, WITHDRAW, accepted, withdraw
 from pacifica_provider.sandbox.faults import (
     Close,
     DuplicateInProgress,
@@ -26,11 +26,8 @@ from pacifica_provider.sandbox.faults import (
     Reset,
     ResetRequest,
 )
-from pacifica_provider.sandbox.openapi import JSON, ErrorEnvelope, Operation
 from pacifica_provider.sandbox.requests import Order, read_json
 from pacifica_provider.sandbox.responses import (
-    HTML,
-    TEXT,
     Answer,
     NoResponse,
     Wire,
@@ -48,9 +45,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from pacifica_provider.sandbox.exchange import Exchange
+    from pacifica_provider.sandbox.openapi import Operation
 
-API = "/api/v1"
-WITHDRAW_PATH = f"{API}/account/spot_asset/withdraw"
 OUTCOMES = {409: "duplicate", 422: "rejected", 400: "refused"}
 FORGED_NONCE = 999_999_999
 Handler = Callable[[Request, bytes, "Fault | None"], Awaitable[Answer]]
@@ -63,7 +59,7 @@ class Application:
         self.closing = asyncio.Event()
         faults, feed = Faults(), Feed(exchange)
         gateway = Gateway(exchange, faults, self.closing)
-        self.control = Control(exchange, faults, feed, base_url, gateway.operations())
+        self.control = Control(exchange, faults, feed, base_url)
         self.asgi = Starlette(
             routes=[*gateway.routes(), *self.control.routes(), WebSocketRoute("/ws", feed.endpoint)],
             exception_handlers={404: gateway.missing, 405: gateway.missing},
@@ -83,21 +79,8 @@ class Gateway:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        reads = [Route(API + read.path, self._read(name, read), methods=["GET"]) for name, read in READS.items()]
-        return [Route(WITHDRAW_PATH, self._endpoint("withdraw", self._withdraw), methods=["POST"]), *reads]
-
-    def operations(self) -> list[Operation]:
-        """Return the same for the description."""
-        error: dict[str, object] = {JSON: ErrorEnvelope}
-        either = {**error, TEXT: str}
-        refusals = {400: either, 409: either, 422: error, 429: error}
-        operations = [Operation("POST", WITHDRAW_PATH, "withdraw", "exchange", withdraw, Order, refusals)]
-        for name, read in READS.items():
-            errors: dict[int, dict[str, object]] = {400: error, 403: {HTML: str}, 404: error, 429: error}
-            operations.append(
-                Operation("GET", API + read.path, name, "exchange", read.reader, None, errors, read.parameters)
-            )
-        return operations
+        reads = [Route(read.path, self._read(read), methods=[read.method]) for read in READS]
+        return [Route(WITHDRAW.path, self._endpoint(WITHDRAW.name, self._withdraw), methods=[WITHDRAW.method]), *reads]
 
     async def missing(self, request: Request, problem: Exception) -> Response:
         """Answer what no endpoint answers: 404, or 405 for a wrong method."""
@@ -135,18 +118,18 @@ class Gateway:
         dated = answer.with_headers(status.headers, answer.headers).dated(self._exchange.now_ms())
         return await deliver(dated, fault, wire, self._closing)
 
-    def _read(self, route: str, read: Read) -> Callable[[Request], Awaitable[Response]]:
+    def _read(self, read: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def handler(request: Request, _body: bytes, fault: Fault | None) -> Answer:
             """Answer a GET."""
             if isinstance(fault, Hang):
                 await pause(self._closing, fault.seconds)
             try:
-                answer = as_json(200, read.reader(self._exchange, {**request.query_params, **request.path_params}))
+                answer = as_json(200, read.answers(self._exchange, {**request.query_params, **request.path_params}))
             except Refused as refused:
                 answer = refusal(refused)
             return replaced(answer, fault)
 
-        return self._endpoint(route, handler)
+        return self._endpoint(read.name, handler)
 
     async def _withdraw(self, _request: Request, body: bytes, fault: Fault | None) -> Answer:
         """Process a withdraw POST, and write down what became of it."""

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pacifica_provider.sandbox.accounts import Account, Asset, OpenedAccount, Refused
+from pacifica_provider.sandbox.endpoints import READS, WITHDRAW
 from pacifica_provider.sandbox.exchange import Exchange, Ledger, Receipt
 from pacifica_provider.sandbox.faults import AnyFault, Faults, read_fault
 from pacifica_provider.sandbox.openapi import JSON, Operation, WrongCall, describe
@@ -91,52 +92,31 @@ class SocketAction(Payload):
     action: Annotated[Literal["cut", "accept", "refuse", "silence"], MustBe()]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call: the function that carries it out, and the model of its body."""
-
-    method: str
-    path: str
-    function: Callable[..., Reply]
-    payload: Any
-
-    @property
-    def operation(self) -> Operation:
-        """The call in the description."""
-        body = None if self.payload is NoPayload else self.payload
-        name, errors = f"control_{self.function.__name__}", {400: {JSON: WrongCall}}
-        return Operation(self.method, CONTROL + self.path, name, "control", self.function, body, errors)
-
-
 F = TypeVar("F", bound=Callable[..., Reply])
-CALLS: dict[tuple[str, str], Call] = {}
+CALLS: dict[tuple[str, str], Operation] = {}
 
 
 def call(method: str, path: str) -> Callable[[F], F]:
     """Make a method of `Control` a call; the type of its `payload` is what the body must be."""
 
     def register(function: F) -> F:
-        CALLS[method, path] = Call(method, path, function, inspect.get_annotations(function).get("payload", NoPayload))
+        body = inspect.get_annotations(function).get("payload")
+        errors = {400: {JSON: WrongCall}}
+        name = f"control_{function.__name__}"
+        CALLS[method, path] = Operation(method, CONTROL + path, name, "control", function, body, errors)
         return function
 
     return register
 
 
 class Control:
-    """
-    Answers control calls.
+    """Answers control calls. `base_url` goes into the connections of new accounts."""
 
-    `base_url` goes into the connections of new accounts, and `operations` are what the description has besides them.
-    """
-
-    def __init__(
-        self, exchange: Exchange, faults: Faults, feed: Feed, base_url: str, operations: list[Operation]
-    ) -> None:
+    def __init__(self, exchange: Exchange, faults: Faults, feed: Feed, base_url: str) -> None:
         self._exchange = exchange
         self._faults = faults
         self._feed = feed
         self._base_url = base_url
-        self._operations = operations
 
     def routes(self) -> list[Route]:
         """Return a route of each call, and one for what is none."""
@@ -166,10 +146,12 @@ class Control:
         if known is None:
             there_are = ", ".join(f"{verb} {where}" for verb, where in CALLS)
             raise BadControl(f"no control call {method} {path}; there are {there_are}")
-        if known.payload is AnyFault:
-            return known.function(self, read_fault(f"{method} {path}", body))
-        payload = read(f"{method} {path}", known.payload, body)
-        return known.function(self) if known.payload is NoPayload else known.function(self, payload)
+        name = f"{method} {path}"
+        if known.body is None:
+            read(name, NoPayload, body)
+            return known.answers(self)
+        payload = read_fault(name, body) if known.body is AnyFault else read(name, known.body, body)
+        return known.answers(self, payload)
 
     @call("GET", "/ledger")
     def ledger(self) -> Ledger:
@@ -288,7 +270,12 @@ class Control:
     @call("GET", "/openapi.json")
     def openapi(self) -> dict[str, Any]:
         """Describe the sandbox as OpenAPI 3.1."""
-        return describe([*self._operations, *(each.operation for each in CALLS.values())])
+        return description()
+
+
+def description() -> dict[str, Any]:
+    """Return the description of the whole sandbox."""
+    return describe([WITHDRAW, *READS, *CALLS.values()])
 
 
 def _json(body: bytes) -> object:

@@ -1,7 +1,6 @@
 """What the endpoints of the exchange answer, once a request has got so far."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
@@ -9,14 +8,20 @@ from typing_extensions import TypedDict
 
 from pacifica_provider.sandbox.accounts import Account, Asset, Refused, plain
 from pacifica_provider.sandbox.exchange import Exchange, Receipt
+from pacifica_provider.sandbox.openapi import JSON, ErrorEnvelope, Operation
+from pacifica_provider.sandbox.requests import Order
+from pacifica_provider.sandbox.responses import HTML, TEXT
 from pacifica_provider.sandbox.withdrawals import HistoryRow, PendingRow
 
 MINIMUM_DEPOSIT = "0.01"
 DAILY_DEPOSIT_USD, DAILY_WITHDRAW_USD = "50000", "250000"
 LISTED_AT = 1_775_000_000_000
+API = "/api/v1"
+ERROR: dict[str, object] = {JSON: ErrorEnvelope}
 T = TypeVar("T")
 Query = Mapping[str, str]
 Schema = Mapping[str, object]
+Reader = Callable[[Exchange, Query], Mapping[str, Any]]
 
 
 class Envelope(TypedDict, Generic[T]):
@@ -206,13 +211,9 @@ def _limit(query: Query) -> int | None:
     return int(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """An endpoint: its path, what answers it, and the parameters it has a use for, as JSON schemas."""
-
-    path: str
-    reader: Callable[[Exchange, Query], Mapping[str, Any]]
-    parameters: Mapping[str, Schema]
+def _get(name: str, path: str, reader: Reader, parameters: Mapping[str, Schema]) -> Operation:
+    errors: dict[int, dict[str, object]] = {400: ERROR, 403: {HTML: str}, 404: ERROR, 429: ERROR}
+    return Operation("GET", API + path, name, "exchange", reader, None, errors, parameters)
 
 
 ACCOUNT: Mapping[str, Schema] = {"account": {"type": "string", "minLength": 1}}
@@ -220,13 +221,22 @@ PAGE: Mapping[str, Schema] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 10**9 - 1},
     "cursor": {"type": "string"},
 }
-READS: Mapping[str, Read] = {
-    "pending": Read("/account/spot_asset/withdraw/pending", pending, ACCOUNT),
-    "history": Read("/account/spot_asset/withdraw/history", history, {**ACCOUNT, **PAGE}),
-    "account": Read("/account", account, ACCOUNT),
-    "spot_assets": Read("/spot_assets", spot_assets, {"include_inactive": {"type": "boolean"}}),
-    "bridge_info": Read("/spot_assets/bridge/info", bridge_info, {}),
-    "bridge_parameters": Read(
-        "/spot_assets/bridge/parameters/{symbol}", bridge_parameters, {"symbol": {"type": "string"}}
-    ),
-}
+INACTIVE: Mapping[str, Schema] = {"include_inactive": {"type": "string", "description": "`true`, or not"}}
+SYMBOL: Mapping[str, Schema] = {"symbol": {"type": "string"}}
+READS = (
+    _get("pending", "/account/spot_asset/withdraw/pending", pending, ACCOUNT),
+    _get("history", "/account/spot_asset/withdraw/history", history, {**ACCOUNT, **PAGE}),
+    _get("account", "/account", account, ACCOUNT),
+    _get("spot_assets", "/spot_assets", spot_assets, INACTIVE),
+    _get("bridge_info", "/spot_assets/bridge/info", bridge_info, {}),
+    _get("bridge_parameters", "/spot_assets/bridge/parameters/{symbol}", bridge_parameters, SYMBOL),
+)
+WITHDRAW = Operation(
+    "POST",
+    API + "/account/spot_asset/withdraw",
+    "withdraw",
+    "exchange",
+    withdraw,
+    Order,
+    {400: {**ERROR, TEXT: str}, 409: {**ERROR, TEXT: str}, 422: ERROR, 429: ERROR},
+)

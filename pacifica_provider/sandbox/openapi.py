@@ -45,7 +45,7 @@ class Operation:
     path: str
     name: str
     tag: str
-    answers: Callable[..., object]
+    answers: Callable[..., Mapping[str, Any]]
     body: Any = None
     errors: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     parameters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -95,7 +95,11 @@ def _operation(each: Operation, found: Mapping[str, Any]) -> dict[str, Any]:
         "responses": responses,
     }
     if each.body is not None:
-        described["requestBody"] = {"content": {JSON: {"schema": found[f"{each.name} body"]}}}
+        whole = TypeAdapter(each.body).json_schema()
+        described["requestBody"] = {
+            "required": "properties" not in whole or "required" in whole,
+            "content": {JSON: {"schema": found[f"{each.name} body"]}},
+        }
     return described
 
 
