@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import base58
 from nacl.signing import SigningKey
-from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,16 +132,6 @@ class Account:
     api_key: str = field(default="", repr=False)
 
 
-class OpenedAccount(TypedDict):
-    """A new account as the command and the control interface show it, with its throwaway secrets."""
-
-    account: str
-    private_key: str
-    agent_private_key: str
-    api_config_key: str
-    airflow_connection: str
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A new account with its secrets."""
@@ -152,7 +141,7 @@ class Opened:
     agent_private_key: str = field(repr=False)
     api_config_key: str = field(repr=False)
 
-    def as_json(self, base_url: str) -> OpenedAccount:
+    def as_json(self, base_url: str) -> dict[str, str]:
         """Return it with the text for AIRFLOW_CONN_PACIFICA_DEFAULT, which has the agent's key, never the owner's."""
         connection = {
             "conn_type": "pacifica",
@@ -161,13 +150,7 @@ class Opened:
             "host": base_url,
             "extra": {"environment": "custom"},
         }
-        return {
-            "account": self.account,
-            "private_key": self.private_key,
-            "agent_private_key": self.agent_private_key,
-            "api_config_key": self.api_config_key,
-            "airflow_connection": json.dumps(connection),
-        }
+        return {**asdict(self), "airflow_connection": json.dumps(connection)}
 
 
 class Accounts:

@@ -134,13 +134,14 @@ class Gateway:
     async def _withdraw(self, _request: Request, body: bytes, fault: Fault | None) -> Answer:
         """Process a withdraw POST, and write down what became of it."""
         post = self._exchange.open_post(body)
-        outcome, status = "abandoned", None
         try:
-            outcome, answer = await self._process(body, fault, post["received_at"])
+            post.outcome, answer = await self._process(body, fault, post.received_at)
             if not isinstance(fault, Reset | Close):  # of those nothing reaches the client as an HTTP status
-                status = answer.status
+                post.status = answer.status
         finally:
-            post.update({"outcome": outcome, "status": status, "fault": None if fault is None else fault.label})
+            if post.outcome == "in_progress":
+                post.outcome = "abandoned"
+            post.fault = None if fault is None else fault.label
         return answer
 
     async def _process(self, body: bytes, fault: Fault | None, received_at: int) -> tuple[str, Answer]:

@@ -11,14 +11,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pacifica_provider.sandbox.accounts import Account, Asset, OpenedAccount, Refused
+from pacifica_provider.sandbox.accounts import Account, Asset, Refused
 from pacifica_provider.sandbox.endpoints import READS, WITHDRAW
 from pacifica_provider.sandbox.exchange import Exchange, Ledger, Receipt
 from pacifica_provider.sandbox.faults import AnyFault, Faults, read_fault
-from pacifica_provider.sandbox.openapi import JSON, Operation, WrongCall, describe
+from pacifica_provider.sandbox.openapi import Operation, WrongCall, describe
 from pacifica_provider.sandbox.options import Options
 from pacifica_provider.sandbox.payloads import Amount, BadControl, Flag, MustBe, NoPayload, Payload, Text, read
-from pacifica_provider.sandbox.responses import NoResponse, as_json
+from pacifica_provider.sandbox.responses import JSON, NoResponse, as_json
 from pacifica_provider.sandbox.websocket import Feed
 from pacifica_provider.sandbox.withdrawals import Debit
 
@@ -29,22 +29,23 @@ MOST_DECIMALS = 28
 Reply = Mapping[str, Any]
 
 
+BatchNonce = Annotated[int | Annotated[str, Field(pattern=r"^[0-9]+$", max_length=100)], MustBe("a whole number")]
+Offset = Annotated[int, Field(ge=-TEN_YEARS_MS, le=TEN_YEARS_MS), MustBe("whole milliseconds, at most ten years")]
+Decimals = Annotated[int, Field(ge=0, le=MOST_DECIMALS), MustBe(f"a whole number up to {MOST_DECIMALS}")]
 Balances = Annotated[dict[str, Amount], MustBe("an object of symbol and amount")]
 
 
 class Settle(Payload):
     """Which batches to settle; all that are pending without one."""
 
-    symbol: Annotated[str | None, Field(min_length=1), MustBe("text")] = None
-    batch_nonce: Annotated[
-        int | Annotated[str, Field(pattern=r"^[0-9]+$", max_length=100)] | None, MustBe("a whole number")
-    ] = None
+    symbol: Text | None = None
+    batch_nonce: BatchNonce | None = None
 
 
 class ClockOffset(Payload):
     """The distance between the exchange's clock and this machine's."""
 
-    offset_ms: Annotated[int, Field(ge=-TEN_YEARS_MS, le=TEN_YEARS_MS), MustBe("whole milliseconds, at most ten years")]
+    offset_ms: Offset
 
 
 class ForeignWithdrawal(Payload):
@@ -52,21 +53,21 @@ class ForeignWithdrawal(Payload):
 
     symbol: Text
     amount: Amount
-    account: Annotated[str | None, MustBe("an account")] = None
+    account: Text | None = None
 
 
 class NewAccount(Payload):
     """What an account is opened with."""
 
     balances: Balances = Field(default_factory=dict)
-    subaccount_of: Annotated[str | None, MustBe("an account")] = None
+    subaccount_of: Text | None = None
 
 
 class Binding(Payload):
     """Which agent wallet may sign for an account; a new one if none is named."""
 
     account: Text
-    agent_wallet: Annotated[str | None, Field(min_length=1), MustBe("the address of a wallet")] = None
+    agent_wallet: Text | None = None
     bound: Flag = True
 
 
@@ -74,16 +75,12 @@ class AssetChange(Payload):
     """What to change of an asset; an unknown one begins as another SOL."""
 
     symbol: Text
-    decimals: Annotated[int | None, Field(ge=0, le=MOST_DECIMALS), MustBe(f"a whole number up to {MOST_DECIMALS}")] = (
-        None
-    )
+    decimals: Decimals | None = None
     fee: Amount | None = None
     minimum: Amount | None = None
     price_usd: Amount | None = None
-    active: Annotated[bool | None, MustBe("true or false")] = None
-    bridge: Annotated[Literal["active", "inactive", "missing"] | None, MustBe("one of active, inactive, missing")] = (
-        None
-    )
+    active: Flag | None = None
+    bridge: Annotated[Literal["active", "inactive", "missing"], MustBe()] | None = None
 
 
 class SocketAction(Payload):
@@ -221,7 +218,7 @@ class Control:
         return self.options()
 
     @call("POST", "/accounts")
-    def open_account(self, payload: NewAccount) -> OpenedAccount:
+    def open_account(self, payload: NewAccount) -> dict[str, str]:
         """Open an account."""
         if payload.subaccount_of is not None:
             self._account("subaccount_of", payload.subaccount_of)

@@ -8,9 +8,9 @@ from typing_extensions import TypedDict
 
 from pacifica_provider.sandbox.accounts import Account, Asset, Refused, plain
 from pacifica_provider.sandbox.exchange import Exchange, Receipt
-from pacifica_provider.sandbox.openapi import JSON, ErrorEnvelope, Operation
+from pacifica_provider.sandbox.openapi import Operation
 from pacifica_provider.sandbox.requests import Order
-from pacifica_provider.sandbox.responses import HTML, TEXT
+from pacifica_provider.sandbox.responses import HTML, JSON, TEXT, ErrorEnvelope
 from pacifica_provider.sandbox.withdrawals import HistoryRow, PendingRow
 
 MINIMUM_DEPOSIT = "0.01"

@@ -6,9 +6,9 @@ import json
 import math
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from typing_extensions import TypedDict
 
@@ -58,16 +58,14 @@ class Clock:
         return time.time_ns() // 1_000_000 + self.offset_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """Who pays: an address that says nothing of itself, or the main account behind an API config key."""
 
     kind: str  # "ip" or "key"
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitStatus:
+class RateLimitStatus(NamedTuple):
     """Where a client stands after a request."""
 
     allowed: bool
@@ -121,7 +119,8 @@ class Receipt(TypedDict):
     fee_amount: str
 
 
-class Post(TypedDict):
+@dataclass(slots=True)
+class Post:
     """One POST as the exchange saw it, readable or not. `status` is None where no answer was sent."""
 
     key: object
@@ -130,16 +129,16 @@ class Post(TypedDict):
     symbol: object
     amount: object
     received_at: int
-    outcome: str
-    status: int | None
-    fault: str | None
+    outcome: str = "in_progress"
+    status: int | None = None
+    fault: str | None = None
 
 
 class Ledger(TypedDict):
     """What a test asks afterwards: every debit, every POST, and how many requests of each route."""
 
     debits: list[Debit]
-    posts: list[Post]
+    posts: list[dict[str, Any]]
     requests: dict[str, int]
 
 
@@ -172,17 +171,14 @@ class Exchange:
         except (ValueError, RecursionError):
             content = None
         seen = content if isinstance(content, dict) else {}
-        post: Post = {
-            "key": seen.get("idempotency_key"),
-            "timestamp": seen.get("timestamp"),
-            "account": seen.get("account"),
-            "symbol": seen.get("symbol"),
-            "amount": seen.get("amount"),
-            "received_at": self.now_ms(),
-            "outcome": "in_progress",
-            "status": None,
-            "fault": None,
-        }
+        post = Post(
+            key=seen.get("idempotency_key"),
+            timestamp=seen.get("timestamp"),
+            account=seen.get("account"),
+            symbol=seen.get("symbol"),
+            amount=seen.get("amount"),
+            received_at=self.now_ms(),
+        )
         self.posts.append(post)
         return post
 
@@ -191,7 +187,7 @@ class Exchange:
         self.advance()
         return {
             "debits": [row.debit() for row in self.book.rows.values()],
-            "posts": [post.copy() for post in self.posts],
+            "posts": [asdict(post) for post in self.posts],
             "requests": dict(self.requests),
         }
 

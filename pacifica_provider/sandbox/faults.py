@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from pacifica_provider.sandbox.payloads import BadControl, MustBe, Payload, Seconds, Whole, read
+from pacifica_provider.sandbox.payloads import BadControl, Count, MustBe, Payload, Seconds, Whole, read
 
 Route = Literal["withdraw", "pending", "history", "account", "spot_assets", "bridge_info", "bridge_parameters", "*"]
 ROUTES = tuple(route for route in get_args(Route) if route != "*")
@@ -41,7 +41,7 @@ class Fault(Payload):
     route: Annotated[Route, MustBe()] = "withdraw"
     when: Annotated[Literal["before_commit", "after_commit"], MustBe()] = "before_commit"
     kind: str
-    count: Annotated[int | None, Field(gt=0), MustBe("a whole number above zero, or null")] = 1
+    count: Count | None = 1
     skip: Whole = 0
     status: Any = None
     seconds: Any = None
@@ -193,7 +193,7 @@ def read_fault(call: str, body: object) -> Fault:
     kind = body.get("kind") if isinstance(body, dict) else ""
     if not isinstance(body, dict) or not isinstance(kind, str) or kind not in KINDS:
         raise BadControl(f"{call}: 'kind' must be one of {', '.join(KINDS)}")
-    return read(call, KINDS[kind], body)
+    return read(f"{call} of kind {kind}", KINDS[kind], body)
 
 
 class Armed:

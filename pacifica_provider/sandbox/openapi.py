@@ -9,21 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from pacifica_provider.sandbox.responses import JSON
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-JSON = "application/json"
 REFERENCE = "#/components/schemas/{model}"
-
-
-class ErrorEnvelope(TypedDict):
-    """What the exchange answers where it does not accept. `code` is the status, or that of a business rule."""
-
-    success: bool
-    data: None
-    error: str
-    code: int
-    error_id: str
 
 
 class WrongCall(TypedDict):

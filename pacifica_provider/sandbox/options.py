@@ -3,16 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pacifica_provider.sandbox.payloads import Count, Flag, MustBe, Payload, ZeroOrMore, read
 
-from pacifica_provider.sandbox.payloads import LONGEST_S, Count, Flag, MustBe, Payload, read
-
-Number = Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False), MustBe("a number, zero or more")]
-NumberOrNull = Annotated[
-    float | None,
-    Field(ge=0, le=LONGEST_S, allow_inf_nan=False),
-    MustBe("a number, zero or more, or null"),
-]
+Number = Annotated[ZeroOrMore, MustBe("a number, zero or more")]
+NumberOrNull = Annotated[ZeroOrMore | None, MustBe("a number, zero or more, or null")]
 
 
 class Options(Payload):

@@ -19,8 +19,8 @@ from pydantic import (
 )
 
 DECIMAL = re.compile(r"[0-9]{1,28}(\.[0-9]{1,28})?", re.ASCII)
-# More than thirty million years. What is longer has no place in a float once it is milliseconds.
-LONGEST_S = 10**15
+# What is much larger has no place in a float once it is milliseconds.
+LARGEST = 10**30
 
 
 class BadControl(ValueError):
@@ -69,7 +69,8 @@ Text = Annotated[str, Field(min_length=1), MustBe("text")]
 Flag = Annotated[bool, MustBe("true or false")]
 Whole = Annotated[int, Field(ge=0), MustBe("a whole number")]
 Count = Annotated[int, Field(gt=0), MustBe("a whole number above zero")]
-Seconds = Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False), MustBe("a number of seconds")]
+ZeroOrMore = Annotated[int, Field(ge=0, le=LARGEST)] | Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Seconds = Annotated[ZeroOrMore, MustBe("a number of seconds")]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_decimal),

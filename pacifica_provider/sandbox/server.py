@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import uvicorn
@@ -33,21 +32,15 @@ ACCEPT_S = 0.005
 LAST_PORT = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Urls:
-    """Where a sandbox listens. With TLS the host is `localhost`, for the certificate's sake."""
-
-    base_url: str
-    ws_url: str
-    control_url: str
-
-
-def urls(host: str, port: int, *, tls: bool) -> Urls:
-    """Return the addresses of a sandbox."""
+def urls(host: str, port: int, *, tls: bool) -> dict[str, str]:
+    """Return the addresses of a sandbox. With TLS the host is `localhost`, for the certificate's sake."""
     name = "localhost" if tls else f"[{host}]" if ":" in host else host
-    secure = "s" if tls else ""
-    root = f"http{secure}://{name}:{port}"
-    return Urls(f"{root}/api/v1", f"ws{secure}://{name}:{port}/ws", f"{root}/control")
+    secure, root = "s" if tls else "", f"//{name}:{port}"
+    return {
+        "base_url": f"http{secure}:{root}/api/v1",
+        "ws_url": f"ws{secure}:{root}/ws",
+        "control_url": f"http{secure}:{root}/control",
+    }
 
 
 class WireProtocol(H11Protocol):
@@ -129,8 +122,8 @@ class Server:
     ) -> None:
         self._exchange = exchange
         self._socket = _listen(host, port)
-        self.where: Urls = urls(host, self._socket.getsockname()[1], tls=certfile is not None)
-        self._application = Application(exchange, self.where.base_url)
+        self.where = urls(host, self._socket.getsockname()[1], tls=certfile is not None)
+        self._application = Application(exchange, self.where["base_url"])
         try:
             self._uvicorn = _Uvicorn(_config(self._application, certfile, keyfile))
         except (OSError, ValueError):  # the certificate cannot be used

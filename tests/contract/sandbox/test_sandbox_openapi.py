@@ -80,7 +80,7 @@ def test_reads(case: Case[Any], shared: Wallet) -> None:
 
 
 @SCHEMA.include(path_regex="^/control").exclude(method="GET").parametrize()
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_control_calls(case: Case[Any], shared: Wallet) -> None:
     """Every call is carried out, or refused for a reason that its schema cannot say; and the exchange works on."""
     response = answer(case, shared.sandbox)
@@ -92,7 +92,7 @@ def test_control_calls(case: Case[Any], shared: Wallet) -> None:
 
 
 @SCHEMA.include(operation_id="withdraw").parametrize()
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_unsigned_withdrawals(case: Case[Any], shared: Wallet) -> None:
     """What nobody signed is refused as described, and debits nothing."""
     response = answer(case, shared.sandbox)
