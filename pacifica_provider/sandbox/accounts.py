@@ -177,6 +177,10 @@ class Accounts:
                 return account.parent or account.address
         return None
 
+    def debit(self, address: str, symbol: str, amount: Decimal) -> None:
+        """Take `amount` off a balance that has been checked to hold it."""
+        self._known[address].balances[symbol] -= amount
+
     def bind_new_agent(self, account: Account) -> KeyPair:
         """Bind a new agent wallet to the account, and return its keys."""
         pair = self._keys.pair()

@@ -280,9 +280,7 @@ class Exchange:
     def accept(self, account: str, symbol: str, amount: Decimal, *, key: str | None) -> Receipt:
         """Debit an account that has been checked, put the withdrawal into a batch, and return the receipt."""
         fee, held_until = self.assets[symbol].fee, self._held_until(account, symbol, amount)
-        holder = self.accounts.find(account)
-        if holder is not None:
-            holder.balances[symbol] -= amount
+        self.accounts.debit(account, symbol, amount)
         row = self.book.add(
             account,
             symbol,
