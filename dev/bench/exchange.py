@@ -25,15 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from dev.bench.child import Parent
 from pacifica_provider.sandbox import Sandbox
-from pacifica_provider.sandbox.book import Book, shows_transaction
-from pacifica_provider.sandbox.credits import HISTORY_COST, Credits
-from pacifica_provider.sandbox.keys import KeyMaker
+from pacifica_provider.sandbox.accounts import KeyMaker
+from pacifica_provider.sandbox.exchange import HISTORY_COST, Credits
+from pacifica_provider.sandbox.withdrawals import Withdrawals, shows_transaction
 
 if TYPE_CHECKING:
-    from pacifica_provider.sandbox.credits import Client, Standing
-    from pacifica_provider.sandbox.exchange import Exchange
+    from pacifica_provider.sandbox.exchange import Client, Exchange, RateLimitStatus
     from pacifica_provider.sandbox.options import Options
-    from pacifica_provider.sandbox.records import Withdrawal
+    from pacifica_provider.sandbox.withdrawals import Withdrawal
 
 SYMBOL = "SOL"
 STEP = Decimal("0.001")
@@ -49,18 +48,18 @@ class Tally(Credits):
         self.paid: dict[str, float] = defaultdict(float)
         self.refused = 0
 
-    def charge(self, client: Client, route: str, *, now_ms: int, options: Options) -> Standing:
+    def charge(self, client: Client, route: str, *, now_ms: int, options: Options) -> RateLimitStatus:
         """Count it, then charge it."""
         self.counts[client.name][route] += 1
-        standing = super().charge(client, route, now_ms=now_ms, options=options)
-        if standing.allowed:
+        status = super().charge(client, route, now_ms=now_ms, options=options)
+        if status.allowed:
             self.paid[client.name] += HISTORY_COST[client.kind] if route == "history" else 1.0
         else:
             self.refused += 1
-        return standing
+        return status
 
 
-class IndexedBook(Book):
+class IndexedWithdrawals(Withdrawals):
     """Looks only at the rows that it is asked for; each is a batch of its own."""
 
     def __init__(self) -> None:
@@ -105,7 +104,7 @@ def main() -> None:
     sandbox = Sandbox()
     tally = sandbox.exchange.credits = Tally()
     if wish.get("indexed"):
-        sandbox.exchange.book = IndexedBook()
+        sandbox.exchange.book = IndexedWithdrawals()
     sandbox.exchange.set_options({"history_time": "settled", **wish.get("options", {})})
     accounts = [_open(sandbox.exchange, rows) for rows in wish["rows"]]
     if wish.get("frozen"):

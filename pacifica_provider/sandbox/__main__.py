@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from pacifica_provider.sandbox.library import Sandbox
+from pacifica_provider.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,29 +1,109 @@
 """The control interface: what tests do to the exchange, and ask of it."""
 
-from __future__ import annotations
-
-import re
-from collections.abc import Callable, Mapping
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Literal, TypeVar
 
-from pacifica_provider.sandbox.errors import BadControl, Refused
-from pacifica_provider.sandbox.feed import MODES, Feed
-from pacifica_provider.sandbox.ready import connection_json
+from pydantic import Field
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-if TYPE_CHECKING:
-    from pacifica_provider.sandbox.exchange import Exchange
-    from pacifica_provider.sandbox.faults import Faults
+from pacifica_provider.sandbox.accounts import Account, Asset, Refused
+from pacifica_provider.sandbox.endpoints import READS, WITHDRAW
+from pacifica_provider.sandbox.exchange import Exchange, Ledger, Receipt
+from pacifica_provider.sandbox.faults import AnyFault, Faults, read_fault
+from pacifica_provider.sandbox.openapi import Operation, WrongCall, describe
+from pacifica_provider.sandbox.options import Options
+from pacifica_provider.sandbox.payloads import Amount, BadControl, Flag, MustBe, NoPayload, Payload, Text, read
+from pacifica_provider.sandbox.responses import JSON, NoResponse, as_json
+from pacifica_provider.sandbox.websocket import Feed
+from pacifica_provider.sandbox.withdrawals import Debit
 
-Wish = Mapping[str, object]
-Reply = dict[str, object]
-Call = Callable[[Wish], Reply]
-DECIMAL = re.compile(r"[0-9]{1,28}(\.[0-9]{1,28})?", re.ASCII)
-LARGEST_OFFSET_MS = 10 * 365 * 86_400_000
+CONTROL = "/control"
+METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
+TEN_YEARS_MS = 10 * 365 * 86_400_000
 MOST_DECIMALS = 28
-# These two check the names themselves.
-FREE = (("POST", "/options"), ("POST", "/faults"))
+Reply = Mapping[str, Any]
+
+
+BatchNonce = Annotated[int | Annotated[str, Field(pattern=r"^[0-9]+$", max_length=100)], MustBe("a whole number")]
+Offset = Annotated[int, Field(ge=-TEN_YEARS_MS, le=TEN_YEARS_MS), MustBe("whole milliseconds, at most ten years")]
+Decimals = Annotated[int, Field(ge=0, le=MOST_DECIMALS), MustBe(f"a whole number up to {MOST_DECIMALS}")]
+Balances = Annotated[dict[str, Amount], MustBe("an object of symbol and amount")]
+
+
+class Settle(Payload):
+    """Which batches to settle; all that are pending without one."""
+
+    symbol: Text | None = None
+    batch_nonce: BatchNonce | None = None
+
+
+class ClockOffset(Payload):
+    """The distance between the exchange's clock and this machine's."""
+
+    offset_ms: Offset
+
+
+class ForeignWithdrawal(Payload):
+    """A withdrawal that is made elsewhere, by the first account unless another is named."""
+
+    symbol: Text
+    amount: Amount
+    account: Text | None = None
+
+
+class NewAccount(Payload):
+    """What an account is opened with."""
+
+    balances: Balances = Field(default_factory=dict)
+    subaccount_of: Text | None = None
+
+
+class Binding(Payload):
+    """Which agent wallet may sign for an account; a new one if none is named."""
+
+    account: Text
+    agent_wallet: Text | None = None
+    bound: Flag = True
+
+
+class AssetChange(Payload):
+    """What to change of an asset; an unknown one begins as another SOL."""
+
+    symbol: Text
+    decimals: Decimals | None = None
+    fee: Amount | None = None
+    minimum: Amount | None = None
+    price_usd: Amount | None = None
+    active: Flag | None = None
+    bridge: Annotated[Literal["active", "inactive", "missing"], MustBe()] | None = None
+
+
+class SocketAction(Payload):
+    """What to do to WebSockets."""
+
+    action: Annotated[Literal["cut", "accept", "refuse", "silence"], MustBe()]
+
+
+F = TypeVar("F", bound=Callable[..., Reply])
+CALLS: dict[tuple[str, str], Operation] = {}
+
+
+def call(method: str, path: str) -> Callable[[F], F]:
+    """Make a method of `Control` a call; the type of its `payload` is what the body must be."""
+
+    def register(function: F) -> F:
+        body = inspect.get_annotations(function).get("payload")
+        errors = {400: {JSON: WrongCall}}
+        name = f"control_{function.__name__}"
+        CALLS[method, path] = Operation(method, CONTROL + path, name, "control", function, body, errors)
+        return function
+
+    return register
 
 
 class Control:
@@ -34,176 +114,169 @@ class Control:
         self._faults = faults
         self._feed = feed
         self._base_url = base_url
-        self._calls: dict[tuple[str, str], Call] = {
-            ("GET", "/ledger"): lambda _wish: exchange.debits(),
-            ("POST", "/settle"): self._settle,
-            ("GET", "/faults"): lambda _wish: {"faults": faults.as_json()},
-            ("POST", "/faults"): self._add_fault,
-            ("DELETE", "/faults"): self._clear_faults,
-            ("GET", "/clock"): lambda _wish: self._clock_now(),
-            ("POST", "/clock"): self._clock,
-            ("POST", "/forget_keys"): lambda _wish: {"forgotten": exchange.keys.forget()},
-            ("POST", "/foreign_withdrawal"): self._foreign_withdrawal,
-            ("GET", "/options"): lambda _wish: {"options": exchange.options.as_json()},
-            ("POST", "/options"): self._options,
-            ("POST", "/accounts"): self._open_account,
-            ("POST", "/agents"): self._agents,
-            ("POST", "/assets"): self._assets,
-            ("GET", "/ws"): lambda _wish: self._ws_now(),
-            ("POST", "/ws"): self._ws,
-        }
-        self._takes = {
-            "/settle": ("symbol", "batch_nonce"),
-            "/clock": ("offset_ms",),
-            "/foreign_withdrawal": ("symbol", "amount", "account"),
-            "/accounts": ("balances", "subaccount_of"),
-            "/agents": ("account", "agent_wallet", "bound"),
-            "/assets": ("symbol", "decimals", "fee", "price_usd", "active", "bridge", "minimum"),
-            "/ws": ("action",),
-        }
 
-    def dispatch(self, method: str, path: str, wish: object) -> Reply:
+    def routes(self) -> list[Route]:
+        """Return a route of each call, and one for what is none."""
+        routes = [Route(CONTROL + path, self._endpoint(method, path), methods=[method]) for method, path in CALLS]
+        return [*routes, Route(CONTROL + "{path:path}", self._unknown, methods=METHODS)]
+
+    def _endpoint(self, method: str, path: str) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                return NoResponse()
+            try:
+                answer = as_json(200, self.dispatch(method, path, _json(body)))
+            except BadControl as problem:
+                answer = as_json(400, {"error": str(problem)})
+            return answer.dated(self._exchange.now_ms()).response
+
+        return endpoint
+
+    async def _unknown(self, request: Request) -> Response:
+        return await self._endpoint(request.method, request.path_params["path"])(request)
+
+    def dispatch(self, method: str, path: str, body: object) -> Reply:
         """Carry out one call, or say what is wrong with it."""
-        call = self._calls.get((method, path))
-        if call is None:
-            known = ", ".join(f"{verb} {where}" for verb, where in self._calls)
-            raise BadControl(f"no control call {method} {path}; there are {known}")
-        if not isinstance(wish, dict):
-            raise BadControl("the body must be a JSON object")
-        takes = wish if (method, path) in FREE else self._takes.get(path, ()) if method == "POST" else ()
-        for name in wish:
-            if name not in takes:
-                raise BadControl(f"{method} {path} takes no {name!r}")
-        return call(wish)
+        known = CALLS.get((method, path))
+        if known is None:
+            there_are = ", ".join(f"{verb} {where}" for verb, where in CALLS)
+            raise BadControl(f"no control call {method} {path}; there are {there_are}")
+        name = f"{method} {path}"
+        if known.body is None:
+            read(name, NoPayload, body)
+            return known.answers(self)
+        payload = read_fault(name, body) if known.body is AnyFault else read(name, known.body, body)
+        return known.answers(self, payload)
 
-    def _settle(self, wish: Wish) -> Reply:
-        symbol = None if wish.get("symbol") is None else _text(wish, "symbol")
-        nonce = wish.get("batch_nonce")
-        nonce = int(nonce) if isinstance(nonce, str) and nonce.isascii() and nonce.isdigit() else nonce
-        if nonce is not None and (not isinstance(nonce, int) or isinstance(nonce, bool)):
-            raise BadControl(f"'batch_nonce' must be a whole number, not {nonce!r}")
-        settled = self._exchange.settle(symbol=symbol, batch_nonce=nonce)
-        shown = [
-            {
-                "account": row.account,
-                "symbol": row.symbol,
-                "batch_nonce": row.batch_nonce,
-                "transaction_id": row.transaction_id,
-            }
-            for row in settled
-        ]
-        return {"settled": shown}
+    @call("GET", "/ledger")
+    def ledger(self) -> Ledger:
+        """Show every debit, every POST, and how many requests there were."""
+        return self._exchange.ledger()
 
-    def _add_fault(self, wish: Wish) -> Reply:
-        self._faults.add(wish)
+    @call("POST", "/settle")
+    def settle(self, payload: Settle) -> dict[str, list[Debit]]:
+        """Settle what is pending."""
+        nonce = None if payload.batch_nonce is None else int(payload.batch_nonce)
+        settled = self._exchange.settle(symbol=payload.symbol, batch_nonce=nonce)
+        return {"settled": [row.debit() for row in settled]}
+
+    @call("GET", "/faults")
+    def faults(self) -> dict[str, list[dict[str, Any]]]:
+        """Show the faults."""
         return {"faults": self._faults.as_json()}
 
-    def _clear_faults(self, _wish: Wish) -> Reply:
-        self._faults.clear()
-        return {"faults": []}
+    @call("POST", "/faults")
+    def add_fault(self, payload: AnyFault) -> dict[str, list[dict[str, Any]]]:
+        """Arm a fault."""
+        self._faults.add(payload)
+        return self.faults()
 
-    def _clock_now(self) -> Reply:
+    @call("DELETE", "/faults")
+    def clear_faults(self) -> dict[str, list[dict[str, Any]]]:
+        """Disarm all faults."""
+        self._faults.clear()
+        return self.faults()
+
+    @call("GET", "/clock")
+    def clock(self) -> dict[str, int]:
+        """Tell the exchange's time."""
         return {"offset_ms": self._exchange.clock.offset_ms, "now_ms": self._exchange.now_ms()}
 
-    def _clock(self, wish: Wish) -> Reply:
-        offset = wish.get("offset_ms")
-        if not isinstance(offset, int) or isinstance(offset, bool) or abs(offset) > LARGEST_OFFSET_MS:
-            raise BadControl(f"'offset_ms' must be whole milliseconds, at most ten years, not {offset!r}")
-        self._exchange.clock.offset_ms = offset
+    @call("POST", "/clock")
+    def set_clock(self, payload: ClockOffset) -> dict[str, int]:
+        """Set, not add, the distance between the exchange's clock and this machine's."""
+        self._exchange.clock.offset_ms = payload.offset_ms
         self._exchange.advance()
-        return self._clock_now()
+        return self.clock()
 
-    def _foreign_withdrawal(self, wish: Wish) -> Reply:
-        symbol, amount = _text(wish, "symbol"), _decimal(wish.get("amount"), "amount")
-        account = wish.get("account", self._exchange.main.account)
-        if not isinstance(account, str):
-            raise BadControl(f"'account' must be text, not {account!r}")
+    @call("POST", "/forget_keys")
+    def forget_keys(self) -> dict[str, int]:
+        """Forget every idempotency key."""
+        return {"forgotten": self._exchange.forget_keys()}
+
+    @call("POST", "/foreign_withdrawal")
+    def foreign_withdrawal(self, payload: ForeignWithdrawal) -> Receipt:
+        """Make a withdrawal without a key."""
+        account = self._exchange.main.account if payload.account is None else payload.account
         try:
-            self._exchange.check_rules(account, symbol, amount)
+            self._exchange.check_rules(account, payload.symbol, payload.amount)
         except Refused as refused:
             raise BadControl(f"the exchange refuses it: {refused.error}") from None
-        return self._exchange.accept(account, symbol, amount, key=None)
+        return self._exchange.accept(account, payload.symbol, payload.amount, key=None)
 
-    def _options(self, wish: Wish) -> Reply:
-        self._exchange.set_options(wish)
-        return {"options": self._exchange.options.as_json()}
+    @call("GET", "/options")
+    def options(self) -> dict[str, dict[str, Any]]:
+        """Show the switches."""
+        return {"options": self._exchange.options.model_dump()}
 
-    def _open_account(self, wish: Wish) -> Reply:
-        balances, parent = wish.get("balances", {}), wish.get("subaccount_of")
-        if not isinstance(balances, dict):
-            raise BadControl(f"'balances' must be an object of symbol and amount, not {balances!r}")
-        if parent is not None and not isinstance(parent, str):
-            raise BadControl(f"'subaccount_of' must be an account, not {parent!r}")
-        amounts = {symbol: _decimal(amount, f"balances.{symbol}") for symbol, amount in balances.items()}
-        opened = self._exchange.accounts.open(amounts, parent)
-        return {
-            "account": opened.account,
-            "private_key": opened.private_key,
-            "agent_private_key": opened.agent_private_key,
-            "api_config_key": opened.api_config_key,
-            "airflow_connection": connection_json(opened, self._base_url),
-        }
+    @call("POST", "/options")
+    def set_options(self, payload: Options) -> dict[str, dict[str, Any]]:
+        """Flip switches; those that are left out stay."""
+        self._exchange.set_options(payload.model_dump(exclude_unset=True))
+        return self.options()
 
-    def _agents(self, wish: Wish) -> Reply:
-        account, bound = _text(wish, "account"), wish.get("bound", True)
-        if not isinstance(bound, bool):
-            raise BadControl(f"'bound' must be true or false, not {bound!r}")
-        if bound and wish.get("agent_wallet") is None:
-            address, secret = self._exchange.accounts.bind_new_agent(account)
-            return {"account": account, "agent_wallet": address, "bound": True, "agent_private_key": secret}
-        agent = _text(wish, "agent_wallet")
-        self._exchange.accounts.bind(account, agent, bound=bound)
-        return {"account": account, "agent_wallet": agent, "bound": bound}
+    @call("POST", "/accounts")
+    def open_account(self, payload: NewAccount) -> dict[str, str]:
+        """Open an account."""
+        if payload.subaccount_of is not None:
+            self._account("subaccount_of", payload.subaccount_of)
+        return self._exchange.accounts.open(payload.balances, payload.subaccount_of).as_json(self._base_url)
 
-    def _assets(self, wish: Wish) -> Reply:
-        symbol = _text(wish, "symbol")
+    @call("POST", "/agents")
+    def bind_agent(self, payload: Binding) -> dict[str, str | bool]:
+        """Bind an agent wallet to an account, or unbind it."""
+        if payload.agent_wallet is None and not payload.bound:
+            raise BadControl("'agent_wallet' is missing: which one is to be unbound?")
+        account = self._account("account", payload.account)
+        if payload.agent_wallet is None:
+            agent = self._exchange.accounts.bind_new_agent(account)
+            new = {"agent_wallet": agent.address, "agent_private_key": agent.secret}
+            return {"account": account.address, **new, "bound": True}
+        (account.agents.add if payload.bound else account.agents.discard)(payload.agent_wallet)
+        return {"account": account.address, "agent_wallet": payload.agent_wallet, "bound": payload.bound}
+
+    def _account(self, name: str, address: str) -> Account:
+        account = self._exchange.accounts.find(address)
+        if account is None:
+            raise BadControl(f"{name!r} must be an account of this sandbox")
+        return account
+
+    @call("POST", "/assets")
+    def change_asset(self, payload: AssetChange) -> dict[str, str | bool | int]:
+        """Change an asset or add one."""
         known = self._exchange.assets
-        asset = known.get(symbol) or replace(known["SOL"], symbol=symbol)
-        known[symbol] = asset = replace(asset, **_asset_changes(wish))  # type: ignore[arg-type]  # checked there
-        return {"symbol": symbol, "active": asset.active, "bridge": asset.bridge, "decimals": asset.decimals}
+        asset: Asset = known.get(payload.symbol) or known["SOL"]
+        asset = known[payload.symbol] = replace(asset, **payload.model_dump(exclude_none=True))
+        return {"symbol": asset.symbol, "active": asset.active, "bridge": asset.bridge, "decimals": asset.decimals}
 
-    def _ws_now(self) -> Reply:
+    @call("GET", "/ws")
+    def sockets(self) -> dict[str, str | int]:
+        """Show how many WebSockets are open."""
         return {"mode": self._feed.mode, "connections": self._feed.connections}
 
-    def _ws(self, wish: Wish) -> Reply:
-        action = wish.get("action")
-        if action == "cut":
-            return {**self._ws_now(), "cut": self._feed.cut()}
-        if not isinstance(action, str) or action not in MODES:
-            raise BadControl(f"'action' must be one of cut, {', '.join(MODES)}, not {action!r}")
-        self._feed.mode = action
-        return self._ws_now()
+    @call("POST", "/ws")
+    def set_sockets(self, payload: SocketAction) -> dict[str, str | int]:
+        """Reset every WebSocket, or choose what new ones meet."""
+        if payload.action == "cut":
+            return {**self.sockets(), "cut": self._feed.cut()}
+        self._feed.mode = payload.action
+        return self.sockets()
+
+    @call("GET", "/openapi.json")
+    def openapi(self) -> dict[str, Any]:
+        """Describe the sandbox as OpenAPI 3.1."""
+        return description()
 
 
-def _asset_changes(wish: Wish) -> dict[str, object]:
-    changes: dict[str, object] = {}
-    for name in ("fee", "price_usd", "minimum"):
-        if name in wish:
-            changes[name] = _decimal(wish[name], name)
-    decimals, active, bridge = wish.get("decimals"), wish.get("active"), wish.get("bridge")
-    if decimals is not None:
-        if not isinstance(decimals, int) or isinstance(decimals, bool) or not 0 <= decimals <= MOST_DECIMALS:
-            raise BadControl(f"'decimals' must be a whole number up to {MOST_DECIMALS}, not {decimals!r}")
-        changes["decimals"] = decimals
-    if active is not None:
-        if not isinstance(active, bool):
-            raise BadControl(f"'active' must be true or false, not {active!r}")
-        changes["active"] = active
-    if bridge is not None:
-        if bridge not in ("active", "inactive", "missing"):
-            raise BadControl(f"'bridge' must be active, inactive or missing, not {bridge!r}")
-        changes["bridge"] = bridge
-    return changes
+def description() -> dict[str, Any]:
+    """Return the description of the whole sandbox."""
+    return describe([WITHDRAW, *READS, *CALLS.values()])
 
 
-def _text(wish: Wish, name: str) -> str:
-    value = wish.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadControl(f"{name!r} must be text, not {value!r}")
-    return value
-
-
-def _decimal(value: object, name: str) -> Decimal:
-    if not isinstance(value, str) or not DECIMAL.fullmatch(value):
-        raise BadControl(f'{name!r} must be decimal text such as "1.5", not {value!r}')
-    return Decimal(value)
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body) if body else {}
+    except (ValueError, RecursionError):
+        raise BadControl("the body is not JSON") from None

@@ -1,116 +1,63 @@
-"""Faults on demand: what may go wrong, on which request, how often. How they travel is in `delivery.py`."""
+"""Faults on demand: what may go wrong, on which request, how often. How they travel is in `responses.py`."""
 
-from __future__ import annotations
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from pydantic import AfterValidator, Field, StringConstraints
 
-from pacifica_provider.sandbox.errors import BadControl
+from pacifica_provider.sandbox.payloads import BadControl, Count, MustBe, Payload, Seconds, Whole, read
 
-ROUTES = ("withdraw", "pending", "history", "account", "spot_assets", "bridge_info", "bridge_parameters")
-MOMENTS = ("before_commit", "after_commit")
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+Route = Literal["withdraw", "pending", "history", "account", "spot_assets", "bridge_info", "bridge_parameters", "*"]
+ROUTES = tuple(route for route in get_args(Route) if route != "*")
 # A lie about the length is what the kind "truncate" is for.
 FRAMING = ("content-length", "transfer-encoding", "connection")
-Check = Callable[[object], bool]
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-
-
-def _is_status(value: object) -> bool:
-    return _is_count(value) and 200 <= value <= 599  # type: ignore[operator]  # _is_count says it is a number
-
-
-def _is_redirect(value: object) -> bool:
-    return _is_count(value) and 300 <= value <= 399  # type: ignore[operator]  # as above
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_header_text(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip()
-
-
-def _is_headers(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(name, str) and HEADER_NAME.fullmatch(name) and name.lower() not in FRAMING and _is_header_text(text)
-        for name, text in value.items()
-    )
-
-
-def _is_body(value: object) -> bool:
-    return isinstance(value, str | dict | list)
-
-
-def _is_json(_value: object) -> bool:
-    return True
-
-
-SECONDS = (_is_seconds, "a number of seconds")
-BYTES = (_is_count, "a number of bytes")
-STATUS = (_is_status, "a status from 200 to 599")
-TEXT = (_is_text, "text")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a kind of fault must and may be told."""
-
-    needs: Mapping[str, tuple[Check, str]] = field(default_factory=dict)
-    takes: Mapping[str, tuple[Check, str]] = field(default_factory=dict)
-
-
-KINDS: Mapping[str, Kind] = {
-    "reset": Kind(takes={"bytes": BYTES}),
-    "reset_request": Kind(takes={"bytes": BYTES}),
-    "close": Kind(),
-    "hang": Kind(needs={"seconds": SECONDS}),
-    "truncate": Kind(needs={"bytes": BYTES}),
-    "drip": Kind(needs={"seconds": SECONDS}),
-    "status": Kind(
-        needs={"status": STATUS},
-        takes={"body": (_is_body, "text, an object or a list"), "headers": (_is_headers, "an object of header texts")},
-    ),
-    "html": Kind(takes={"status": STATUS}),
-    "redirect": Kind(
-        needs={"location": (_is_header_text, "a printable ASCII URL")},
-        takes={"status": (_is_redirect, "a status from 300 to 399")},
-    ),
-    "duplicate_in_progress": Kind(),
-    "echo": Kind(takes={"symbol": TEXT, "amount": TEXT, "fee_amount": TEXT, "batch_nonce": (_is_json, "any JSON")}),
-    "huge": Kind(needs={"bytes": BYTES}),
-    "no_date": Kind(),
-}
 COMMON = ("route", "when", "kind", "count", "skip")
-# One body may name all of these whatever its kind: what the kind has no use for is ignored, what it needs is this.
-DEFAULTS: Mapping[str, object] = {"status": 503, "seconds": 2, "bytes": 10, "location": "/elsewhere"}
+# One body may hold all of these: a kind that has no use for one ignores it, and has a default for what it needs.
+UNIVERSAL = ("status", "seconds", "bytes", "location")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault, as asked for. `count` None means until deleted."""
+def _no_framing(name: str) -> str:
+    if name.lower() in FRAMING:
+        raise ValueError("it would lie about the length")
+    return name
 
-    route: str
-    when: str
+
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(_no_framing)]
+HeaderText = Annotated[str, StringConstraints(pattern=r"^([!-~]([ -~]*[!-~])?)?$")]
+Bytes = Annotated[int, Field(ge=0), MustBe("a number of bytes")]
+StatusCode = Annotated[int, Field(ge=200, le=599), MustBe("a status from 200 to 599")]
+RedirectCode = Annotated[int, Field(ge=300, le=399), MustBe("a status from 300 to 399")]
+Location = Annotated[HeaderText, MustBe("a printable ASCII URL")]
+Headers = Annotated[dict[HeaderName, HeaderText], MustBe("an object of header texts")]
+Body = Annotated[str | dict[str, Any] | list[Any] | None, MustBe("text, an object or a list")]
+OnlyWithdraw = Annotated[Literal["withdraw"], MustBe("withdraw for this kind")]
+Word = Annotated[str, MustBe("text")]
+
+
+class Fault(Payload):
+    """What every kind of fault may be told."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    route: Annotated[Route, MustBe()] = "withdraw"
+    when: Annotated[Literal["before_commit", "after_commit"], MustBe()] = "before_commit"
     kind: str
-    count: int | None
-    skip: int
-    parameters: Mapping[str, object]
+    count: Count | None = 1
+    skip: Whole = 0
+    status: Any = None
+    seconds: Any = None
+    bytes: Any = None
+    location: Any = None
 
-    def number(self, name: str, default: float = 0) -> float:
-        """Return a numeric parameter."""
-        value = self.parameters.get(name, default)
-        return value if isinstance(value, int | float) else default
+    @classmethod
+    def takes(cls) -> list[str]:
+        """Name the fields that the kind has a use for."""
+        fields = cls.model_fields.items()
+        return [name for name, field in fields if name not in UNIVERSAL or field.annotation is not Any]
+
+    @property
+    def before_commit(self) -> bool:
+        """Whether the exchange is not to carry the request out."""
+        return self.when == "before_commit"
 
     @property
     def label(self) -> str:
@@ -118,55 +65,135 @@ class Fault:
         return f"{self.kind}/{self.when}"
 
 
-def read_fault(wish: Mapping[str, object]) -> Fault:
-    """Return the fault that `wish` describes, or say what is wrong with it."""
-    kind = _choice(wish, "kind", tuple(KINDS), None)
-    rules = KINDS[kind]
-    allowed = {**rules.needs, **rules.takes}
-    unused = DEFAULTS.keys() - allowed.keys()
-    parameters = {name: value for name, value in DEFAULTS.items() if name in rules.needs}
-    parameters |= {name: value for name, value in wish.items() if name not in COMMON and name not in unused}
-    for name, value in parameters.items():
-        if name not in allowed:
-            known = ", ".join([*COMMON, *allowed])
-            raise BadControl(f"fault kind {kind!r} takes no {name!r}; it takes {known}")
-        check, says = allowed[name]
-        if not check(value):
-            raise BadControl(f"fault {name!r} must be {says}, not {value!r}")
-    route = _choice(wish, "route", (*ROUTES, "*"), "withdraw")
-    if kind in ("echo", "duplicate_in_progress") and route != "withdraw":
-        raise BadControl(f"fault kind {kind!r} is for the route 'withdraw'")
-    return Fault(
-        route=route,
-        when=_choice(wish, "when", MOMENTS, "before_commit"),
-        kind=kind,
-        count=_count(wish),
-        skip=_skip(wish),
-        parameters=parameters,
-    )
+class Reset(Fault):
+    """A TCP RST after so many bytes of the answer, counted from its status line."""
+
+    kind: Literal["reset"]
+    bytes: Bytes = 0
 
 
-def _choice(wish: Mapping[str, object], name: str, values: tuple[str, ...], default: str | None) -> str:
-    value = wish.get(name, default)
-    if not isinstance(value, str) or value not in values:
-        raise BadControl(f"fault {name!r} must be one of {', '.join(values)}, not {value!r}")
-    return value
+class ResetRequest(Fault):
+    """A TCP RST while the request is sent, once so many bytes of its body have come in."""
+
+    kind: Literal["reset_request"]
+    bytes: Bytes = 0
 
 
-def _count(wish: Mapping[str, object]) -> int | None:
-    count = wish.get("count", 1)
-    if count is None:
-        return None
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise BadControl(f"fault 'count' must be a whole number above zero, or null, not {count!r}")
-    return count
+class Close(Fault):
+    """The connection ends properly, without an answer."""
+
+    kind: Literal["close"]
 
 
-def _skip(wish: Mapping[str, object]) -> int:
-    skip = wish.get("skip", 0)
-    if not isinstance(skip, int) or isinstance(skip, bool) or skip < 0:
-        raise BadControl(f"fault 'skip' must be a whole number, not {skip!r}")
-    return skip
+class Hang(Fault):
+    """Nothing for so long, then the answer."""
+
+    needs = ("seconds",)
+    kind: Literal["hang"]
+    seconds: Seconds = 2
+
+
+class Truncate(Fault):
+    """A promise of the whole body, and only so many bytes of it."""
+
+    needs = ("bytes",)
+    kind: Literal["truncate"]
+    bytes: Bytes = 10
+
+
+class Drip(Fault):
+    """The answer, a byte every so many seconds."""
+
+    needs = ("seconds",)
+    kind: Literal["drip"]
+    seconds: Seconds = 2
+
+
+class Status(Fault):
+    """That status; without a body an error envelope."""
+
+    needs = ("status",)
+    kind: Literal["status"]
+    status: StatusCode = 503
+    body: Body = None
+    headers: Headers = Field(default_factory=dict)
+
+
+class Html(Fault):
+    """A captive portal's page."""
+
+    kind: Literal["html"]
+    status: StatusCode = 200
+
+
+class Redirect(Fault):
+    """A redirect."""
+
+    needs = ("location",)
+    kind: Literal["redirect"]
+    status: RedirectCode = 307
+    location: Location = "/elsewhere"
+
+
+class DuplicateInProgress(Fault):
+    """A 409 to a key nobody has used."""
+
+    kind: Literal["duplicate_in_progress"]
+    route: OnlyWithdraw = "withdraw"
+
+
+class Echo(Fault):
+    """A receipt with these put into it."""
+
+    kind: Literal["echo"]
+    route: OnlyWithdraw = "withdraw"
+    symbol: Word = ""
+    amount: Word = ""
+    fee_amount: Word = ""
+    batch_nonce: Any = None
+
+
+class Huge(Fault):
+    """The answer, valid JSON padded to that size."""
+
+    needs = ("bytes",)
+    kind: Literal["huge"]
+    bytes: Bytes = 10
+
+
+class NoDate(Fault):
+    """The answer without its `Date`; always carried out."""
+
+    kind: Literal["no_date"]
+
+
+AnyFault: TypeAlias = Annotated[
+    Reset
+    | ResetRequest
+    | Close
+    | Hang
+    | Truncate
+    | Drip
+    | Status
+    | Html
+    | Redirect
+    | DuplicateInProgress
+    | Echo
+    | Huge
+    | NoDate,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[Fault]] = {
+    get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(get_args(AnyFault)[0])
+}
+
+
+def read_fault(call: str, body: object) -> Fault:
+    """Return the fault that a body describes, or say what is wrong with it."""
+    kind = body.get("kind") if isinstance(body, dict) else ""
+    if not isinstance(body, dict) or not isinstance(kind, str) or kind not in KINDS:
+        raise BadControl(f"{call}: 'kind' must be one of {', '.join(KINDS)}")
+    return read(f"{call} of kind {kind}", KINDS[kind], body)
 
 
 class Armed:
@@ -193,40 +220,32 @@ class Armed:
         self.seen += 1
         return self.seen > self.fault.skip
 
+    def as_json(self) -> dict[str, object]:
+        """Return what it was told, what it needs, and the number of requests it has hit."""
+        fault = self.fault
+        shown = {*COMMON, *fault.needs, *fault.model_fields_set}.intersection(fault.takes())
+        told = {name: getattr(fault, name) for name in fault.takes() if name in shown}
+        return {**told, "hits": self.hits, "spent": self.spent}
+
 
 class Faults:
-    """The faults in the order they were asked for. A request meets the first that hits it, and only that one."""
+    """The faults in the order they were asked for, spent ones too."""
 
     def __init__(self) -> None:
         self._armed: list[Armed] = []
 
-    def add(self, wish: Mapping[str, object]) -> None:
+    def add(self, fault: Fault) -> None:
         """Arm one more."""
-        self._armed.append(Armed(read_fault(wish)))
+        self._armed.append(Armed(fault))
 
     def clear(self) -> None:
         """Disarm all."""
         self._armed.clear()
 
     def take(self, route: str) -> Fault | None:
-        """Return the fault that a request to `route` meets."""
-        for armed in self._armed:
-            if armed.meets(route):
-                return armed.fault
-        return None
+        """Return the fault that a request to `route` meets: the first that hits it, and only that one."""
+        return next((armed.fault for armed in self._armed if armed.meets(route)), None)
 
     def as_json(self) -> list[dict[str, object]]:
-        """Return every fault with the number of requests it has hit, spent ones too."""
-        return [
-            {
-                "route": armed.fault.route,
-                "when": armed.fault.when,
-                "kind": armed.fault.kind,
-                "count": armed.fault.count,
-                "skip": armed.fault.skip,
-                **armed.fault.parameters,
-                "hits": armed.hits,
-                "spent": armed.spent,
-            }
-            for armed in self._armed
-        ]
+        """Return all of them."""
+        return [armed.as_json() for armed in self._armed]

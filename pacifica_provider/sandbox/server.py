@@ -8,13 +8,13 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from pacifica_provider.sandbox.application import Application
-from pacifica_provider.sandbox.ready import Urls, urls
-from pacifica_provider.sandbox.wire import WireProtocol
+from pacifica_provider.sandbox.app import Application
+from pacifica_provider.sandbox.responses import Wire
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox.control import Reply
@@ -30,6 +30,45 @@ KEEP_ALIVE_S = 65
 GOODBYE_S = 0.25
 ACCEPT_S = 0.005
 LAST_PORT = 65_535
+
+
+def urls(host: str, port: int, *, tls: bool) -> dict[str, str]:
+    """Return the addresses of a sandbox. With TLS the host is `localhost`, for the certificate's sake."""
+    name = "localhost" if tls else f"[{host}]" if ":" in host else host
+    secure, root = "s" if tls else "", f"//{name}:{port}"
+    return {
+        "base_url": f"http{secure}:{root}/api/v1",
+        "ws_url": f"ws{secure}:{root}/ws",
+        "control_url": f"http{secure}:{root}/control",
+    }
+
+
+class WireProtocol(H11Protocol):
+    """uvicorn's h11 protocol, which also puts the connection into `scope["state"]["wire"]`."""
+
+    wire: Wire
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Put the connection where requests find it."""
+        stream = cast("asyncio.Transport", transport)
+        # asyncio sets this only on sockets made with an explicit protocol number; without it, head and body wait 40 ms.
+        stream.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.wire = Wire(stream)
+        self.app_state = {**self.app_state, "wire": self.wire}
+        super().connection_made(stream)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake what waits for the connection to be gone."""
+        super().connection_lost(exc)
+        self.wire.gone.set()
+
+    def shutdown(self) -> None:
+        """Drop a request that is still held: stopping must not wait for a hang to end."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        if cycle is not None and not cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -83,11 +122,11 @@ class Server:
     ) -> None:
         self._exchange = exchange
         self._socket = _listen(host, port)
-        self.where: Urls = urls(host, self._socket.getsockname()[1], tls=certfile is not None)
-        self._application = Application(exchange, self.where.base_url)
+        self.where = urls(host, self._socket.getsockname()[1], tls=certfile is not None)
+        self._application = Application(exchange, self.where["base_url"])
         try:
             self._uvicorn = _Uvicorn(_config(self._application, certfile, keyfile))
-        except Exception:
+        except (OSError, ValueError):  # the certificate cannot be used
             self._socket.close()
             raise
         self._loop = asyncio.new_event_loop()
@@ -117,12 +156,12 @@ class Server:
         if self._thread.is_alive():
             raise RuntimeError("the sandbox did not stop")
 
-    def control(self, method: str, path: str, wish: object) -> Reply:
+    def control(self, method: str, path: str, body: object) -> Reply:
         """Carry out a control call in the server's thread."""
 
         async def call() -> Reply:
             """Run in the loop."""
-            return self._application.control.dispatch(method, path, wish)
+            return self._application.control.dispatch(method, path, body)
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(STOP_TIMEOUT_S)
 

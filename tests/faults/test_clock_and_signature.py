@@ -14,7 +14,7 @@ import pytest
 from pacifica_provider.api.client import Endpoints
 from pacifica_provider.api.signing import Signer, canonical_message
 from pacifica_provider.exceptions import ConfigurationError, Unreachable, Unresolved
-from pacifica_provider.sandbox.signatures import canonical_message as sandbox_message
+from pacifica_provider.sandbox.requests import canonical_message as sandbox_message
 from tests.faults.checks import assert_paid_once, nonces, refused, statuses
 from tests.faults.wiretap import Wiretap
 

@@ -175,7 +175,7 @@ def test_cheap_import() -> None:
     script = """
 import sys
 from pacifica_provider.sandbox import Sandbox
-heavy = {"uvicorn", "starlette", "nacl", "websockets", "base58"} & set(sys.modules)
+heavy = {"uvicorn", "starlette", "pydantic", "nacl", "websockets", "base58"} & set(sys.modules)
 with Sandbox() as sandbox:
     pass
 own = {name for name in sys.modules if name.startswith("pacifica_provider.")}

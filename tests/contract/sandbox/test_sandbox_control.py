@@ -73,7 +73,9 @@ def test_ledger(wallet: Wallet) -> None:
         ("POST", "/settle", b"[" * 100_000, "not JSON"),
         ("POST", "/settle", [], "must be a JSON object"),
         ("POST", "/settle", {"asset": "SOL"}, "takes no 'asset'"),
+        ("POST", "/settle", b'{"\\ud800": 1}', "its names Unicode"),
         ("POST", "/settle", {"batch_nonce": "x"}, "'batch_nonce'"),
+        ("POST", "/settle", {"batch_nonce": 42.0}, "'batch_nonce' must be a whole number"),
         ("POST", "/settle", {"batch_nonce": True}, "'batch_nonce'"),
         ("POST", "/settle", {"symbol": 1}, "'symbol'"),
         ("POST", "/clock", {}, "'offset_ms'"),
@@ -85,18 +87,20 @@ def test_ledger(wallet: Wallet) -> None:
         ("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "1", "account": 5}, "'account'"),
         ("POST", "/foreign_withdrawal", {"symbol": "SOL", "amount": "1", "account": "x"}, "Account not found"),
         ("POST", "/foreign_withdrawal", {"symbol": "XYZ", "amount": "1"}, "Asset not found: XYZ"),
-        ("POST", "/options", {"duplicate": "text"}, "unknown option 'duplicate'; known are balance_before_key, "),
-        ("POST", "/options", {"duplicate_body": "html"}, "must be one of envelope, text, empty, not 'html'"),
-        ("POST", "/options", {"burn_keys": 1}, "must be true or false"),
+        ("POST", "/options", {"duplicate": "text"}, "takes no 'duplicate'; it takes duplicate_body, burn_keys, "),
+        ("POST", "/options", {"duplicate_body": "html"}, "'duplicate_body' must be one of envelope, text, empty"),
+        ("POST", "/options", {"burn_keys": 1}, "'burn_keys' must be true or false"),
         ("POST", "/options", {"list_lag_s": -1}, "zero or more"),
         ("POST", "/options", b'{"list_lag_s": NaN}', "zero or more"),
+        ("POST", "/options", b'{"settle_after_s": 1e308}', "zero or more"),
+        ("POST", "/options", {"quota": 10.0}, "'quota' must be a whole number above zero"),
         ("POST", "/options", {"settle_after_s": "1"}, "or null"),
         ("POST", "/options", {"history_page_size": 0}, "above zero"),
         ("POST", "/accounts", {"balances": []}, "'balances'"),
         ("POST", "/accounts", {"balances": {"SOL": 100}}, "'balances.SOL'"),
         ("POST", "/accounts", {"subaccount_of": 1}, "'subaccount_of'"),
-        ("POST", "/accounts", {"subaccount_of": "x"}, "no account 'x'"),
-        ("POST", "/agents", {"account": "x"}, "no account 'x'"),
+        ("POST", "/accounts", {"subaccount_of": "x"}, "'subaccount_of' must be an account of this sandbox"),
+        ("POST", "/agents", {"account": "x"}, "'account' must be an account of this sandbox"),
         ("POST", "/agents", {"account": "x", "bound": "no"}, "'bound'"),
         ("POST", "/agents", {"account": "x", "bound": False}, "'agent_wallet'"),
         ("POST", "/assets", {"symbol": "SOL", "bridge": "open"}, "'bridge'"),
@@ -112,6 +116,19 @@ def test_wrong_calls(wallet: Wallet, method: str, path: str, body: object, says:
 
     assert (status, set(answer)) == (400, {"error"})
     assert says in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/agents", "account"), ("/accounts", "subaccount_of"), ("/ws", "action"), ("/clock", "offset_ms")],
+)
+def test_a_wrong_value_is_never_repeated(sandbox: Sandbox, path: str, field: str) -> None:
+    """Who puts a private key into the wrong field does not find it in a log."""
+    with pytest.raises(ValueError, match=f"'{field}' must be") as caught:
+        sandbox.control("POST", path, {field: sandbox.private_key})
+
+    assert sandbox.private_key not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 def test_wrong_options_change_nothing(wallet: Wallet, sandbox: Sandbox) -> None:

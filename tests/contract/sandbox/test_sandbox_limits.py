@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pacifica_provider.sandbox.clock import DAY_MS, midnight
+from pacifica_provider.sandbox.withdrawals import DAY_MS, midnight
 from tests.contract.sandbox.wallet import Wallet, new_key
 
 # SOL is worth 150 USD here.

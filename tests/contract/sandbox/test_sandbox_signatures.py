@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 import base58
 import pytest
 
-from pacifica_provider.sandbox.errors import Refused
-from pacifica_provider.sandbox.orders import authenticate, read_order
-from pacifica_provider.sandbox.signatures import canonical_message, check_public_key, signature_bytes, verify
+from pacifica_provider.sandbox.accounts import Refused
+from pacifica_provider.sandbox.requests import (
+    authenticate,
+    canonical_message,
+    check_public_key,
+    read_order,
+    signature_bytes,
+    verify,
+)
 from tests.contract.sandbox.wallet import Wallet, address_of, new_key
 
 if TYPE_CHECKING:
@@ -140,7 +146,7 @@ def test_rotated_agent(wallet: Wallet, sandbox: Sandbox) -> None:
 def test_the_last_millisecond() -> None:
     """A request is good while `timestamp + expiry_window` is not less than now, and not a millisecond longer."""
     order = read_order(json.dumps(VECTORS[1]["request_body"]).encode())
-    last = order.timestamp + order.expiry_window
+    last = order.timestamp + order.window_ms
     authenticate(order, now_ms=last, future_tolerance_ms=None)
     authenticate(order, now_ms=order.timestamp - 500, future_tolerance_ms=500)
 

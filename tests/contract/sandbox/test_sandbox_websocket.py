@@ -232,7 +232,7 @@ def test_a_connection_takes_twenty_subscriptions_to_a_channel(sandbox: Sandbox) 
 
 def test_an_address_holds_so_many_connections(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond are refused until one has ended."""
-    monkeypatch.setattr("pacifica_provider.sandbox.feed.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("pacifica_provider.sandbox.websocket.MOST_CONNECTIONS", 2)
     with dialled(sandbox), dialled(sandbox) as second:
         subscribe(second, "an account")
         with pytest.raises(InvalidStatus), dialled(sandbox):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pacifica_provider.sandbox.clock import to_ms
-from pacifica_provider.sandbox.errors import bad_request
-from pacifica_provider.sandbox.records import Withdrawal, padded
+from typing_extensions import TypedDict
+
+from pacifica_provider.sandbox.accounts import Refused, padded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,12 +17,102 @@ if TYPE_CHECKING:
 
     from pacifica_provider.sandbox.options import Options
 
+DAY_MS = 86_400_000
 # Every counter starts here, so that with nonces per asset SOL's 42 and BTC's 42 are two batches.
 FIRST_NONCE = 42
 
 
-class Book:
-    """All withdrawals of all accounts, in the order they were accepted."""
+def to_ms(seconds: float) -> int:
+    """Seconds as whole milliseconds."""
+    return round(seconds * 1000)
+
+
+def midnight(at_ms: int) -> int:
+    """Return when the day began, in UTC: a day's limit begins anew then."""
+    return at_ms - at_ms % DAY_MS
+
+
+class PendingRow(TypedDict):
+    """A row of the pending list. It names neither key nor transaction."""
+
+    symbol: str
+    amount: str
+    amount_requested: str
+    fee_amount: str
+    batch_nonce: int | str
+    created_at: int
+
+
+class HistoryRow(TypedDict):
+    """A row of the history."""
+
+    symbol: str
+    amount: str
+    batch_nonce: int | str
+    transaction_id: str | None
+    created_at: int
+
+
+class Debit(TypedDict):
+    """A withdrawal as the ledger shows it."""
+
+    account: str
+    symbol: str
+    amount: str
+    fee_amount: str
+    idempotency_key: str | None
+    batch_nonce: int
+    created_at: int
+    transaction_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """An accepted withdrawal: the debit, and the row of the lists. It settles after `held_until`, if that is set."""
+
+    sequence: int
+    account: str
+    symbol: str
+    amount: Decimal
+    fee: Decimal
+    idempotency_key: str | None
+    batch_nonce: int
+    created_at: int
+    held_until: int | None = None
+    settled_at: int | None = None
+    transaction_id: str | None = None
+    announced: bool = False
+
+    @property
+    def free_at(self) -> int:
+        """When it may settle at the earliest."""
+        return self.created_at if self.held_until is None else self.held_until
+
+    @property
+    def net(self) -> Decimal:
+        """What arrives on chain."""
+        return self.amount - self.fee
+
+    def due_at(self, after_ms: int) -> int:
+        """When it settles by itself, `after_ms` after it was accepted."""
+        return max(self.created_at + after_ms, self.free_at)
+
+    def debit(self) -> Debit:
+        """Return it for the ledger."""
+        return {
+            "account": self.account,
+            "symbol": self.symbol,
+            "amount": padded(self.amount),
+            "fee_amount": padded(self.fee),
+            "idempotency_key": self.idempotency_key,
+            "batch_nonce": self.batch_nonce,
+            "created_at": self.created_at,
+            "transaction_id": self.transaction_id,
+        }
+
+
+class Withdrawals:
+    """All withdrawals of all accounts, in the order they were accepted. Frozen rows: a change is a new one in place."""
 
     def __init__(self, transaction_id: Callable[[], str]) -> None:
         self._transaction_id = transaction_id
@@ -59,13 +149,9 @@ class Book:
 
     def _nonce(self, symbol: str, options: Options, *, held: bool) -> int:
         if options.shared_batches and not held:
-            waiting = [
-                row.batch_nonce
-                for row in self.rows.values()
-                if row.symbol == symbol and row.settled_at is None and row.held_until is None
-            ]
-            if waiting:
-                return waiting[-1]
+            for row in reversed(self.rows.values()):
+                if row.symbol == symbol and row.settled_at is None and row.held_until is None:
+                    return row.batch_nonce
         if options.nonce_scope == "global":
             nonce = self._highest_nonce + 1
         else:
@@ -76,31 +162,31 @@ class Book:
 
     def settle(self, *, now_ms: int, symbol: str | None = None, batch_nonce: int | None = None) -> list[Withdrawal]:
         """Send the matching open batches on chain, one transaction a batch; what is held stays."""
-        chosen = [
-            row
-            for row in self.rows.values()
-            if row.settled_at is None
-            and (row.held_until is None or row.held_until <= now_ms)
-            and symbol in (None, row.symbol)
-            and batch_nonce in (None, row.batch_nonce)
-        ]
-        return self._settle_batches({(row.symbol, row.batch_nonce): now_ms for row in chosen})
+        return self._settle_batches(
+            {
+                (row.symbol, row.batch_nonce): now_ms
+                for row in self.rows.values()
+                if row.settled_at is None
+                and (row.held_until is None or row.held_until <= now_ms)
+                and symbol in (None, row.symbol)
+                and batch_nonce in (None, row.batch_nonce)
+            }
+        )
 
     def settle_due(self, *, now_ms: int, after_ms: int) -> list[Withdrawal]:
         """Settle each batch whose oldest row is `after_ms` old, as of the moment it became so."""
         due: dict[tuple[str, int], int] = {}
         for row in self.rows.values():
-            due_at = _due_at(row, after_ms)
-            if row.settled_at is None and due_at <= now_ms:
-                due.setdefault((row.symbol, row.batch_nonce), due_at)
+            if row.settled_at is None and row.due_at(after_ms) <= now_ms:
+                due.setdefault((row.symbol, row.batch_nonce), row.due_at(after_ms))
         return self._settle_batches(due)
 
     def _settle_batches(self, batches: dict[tuple[str, int], int]) -> list[Withdrawal]:
         settled = []
-        for (symbol, nonce), at_ms in batches.items():
+        for batch, at_ms in batches.items():
             transaction_id = self._transaction_id()
             for row in list(self.rows.values()):
-                if (row.symbol, row.batch_nonce) == (symbol, nonce) and row.settled_at is None:
+                if (row.symbol, row.batch_nonce) == batch and row.settled_at is None:
                     done = replace(row, settled_at=max(at_ms, row.created_at), transaction_id=transaction_id)
                     self.rows[row.sequence] = done
                     settled.append(done)
@@ -119,10 +205,6 @@ class Book:
         return ready
 
 
-def _due_at(row: Withdrawal, after_ms: int) -> int:
-    return max(row.created_at + after_ms, row.free_at)
-
-
 def _changes(row: Withdrawal, options: Options) -> list[int]:
     """Return when a list shows, or no longer shows, the row."""
     changes = [row.created_at + to_ms(options.list_lag_s)]
@@ -130,27 +212,13 @@ def _changes(row: Withdrawal, options: Options) -> list[int]:
         seen = row.settled_at + to_ms(options.settle_gap_s)
         changes += [seen, seen + to_ms(options.transaction_id_delay_s)]
     elif options.settle_after_s is not None:
-        changes.append(_due_at(row, to_ms(options.settle_after_s)))
+        changes.append(row.due_at(to_ms(options.settle_after_s)))
     return changes
 
 
 def _passed(since_ms: int, wait_s: float, now_ms: int) -> bool:
     # Without a wait there is nothing to wait for, even while a test has turned the clock back.
     return wait_s == 0 or now_ms >= since_ms + to_ms(wait_s)
-
-
-def in_pending(row: Withdrawal, now_ms: int, options: Options) -> bool:
-    """Whether the pending list shows the row."""
-    return row.settled_at is None and _passed(row.created_at, options.list_lag_s, now_ms)
-
-
-def in_history(row: Withdrawal, now_ms: int, options: Options) -> bool:
-    """Whether the history shows the row."""
-    return (
-        row.settled_at is not None
-        and _passed(row.created_at, options.list_lag_s, now_ms)
-        and _passed(row.settled_at, options.settle_gap_s, now_ms)
-    )
 
 
 def shows_transaction(row: Withdrawal, now_ms: int, options: Options) -> bool:
@@ -164,8 +232,8 @@ def shown_nonce(nonce: int, options: Options) -> int | str:
     return str(nonce) if options.nonce_as_text else nonce
 
 
-def pending_rows(rows: Iterable[Withdrawal], now_ms: int, options: Options) -> list[dict[str, object]]:
-    """Return the pending list, newest first. It names neither key nor transaction."""
+def pending_rows(rows: Iterable[Withdrawal], now_ms: int, options: Options) -> list[PendingRow]:
+    """Return the pending list, newest first."""
     return [
         {
             "symbol": row.symbol,
@@ -176,35 +244,35 @@ def pending_rows(rows: Iterable[Withdrawal], now_ms: int, options: Options) -> l
             "created_at": row.created_at,
         }
         for row in sorted(rows, key=lambda row: -row.sequence)
-        if in_pending(row, now_ms, options)
+        if row.settled_at is None and _passed(row.created_at, options.list_lag_s, now_ms)
     ]
 
 
 def history_page(
     rows: Iterable[Withdrawal], now_ms: int, options: Options, *, limit: int | None, cursor: str | None
-) -> tuple[list[dict[str, object]], str | None]:
+) -> tuple[list[HistoryRow], str | None]:
     """Return one page of the history, newest first, and the cursor of the next one if there is any."""
     size = min(limit or options.history_page_size, options.history_page_size)
     before = None if cursor is None else _position(cursor)
-    visible = [(_history_time(row, options), row.sequence, row) for row in rows if in_history(row, now_ms, options)]
-    wanted = sorted((each for each in visible if before is None or each[:2] < before), reverse=True)
-    page = wanted[:size]
-    following = _cursor(page[-1][0], page[-1][1]) if len(wanted) > size else None
-    return [_history_row(row, now_ms, options) for *_, row in page], following
+    shown = []
+    for row in rows:
+        if row.settled_at is None or not _passed(row.created_at, options.list_lag_s, now_ms):
+            continue
+        position = (row.settled_at if options.history_time == "settled" else row.created_at, row.sequence)
+        if _passed(row.settled_at, options.settle_gap_s, now_ms) and (before is None or position < before):
+            shown.append((position, row))
+    shown.sort(key=lambda each: each[0], reverse=True)
+    following = _cursor(*shown[size - 1][0]) if len(shown) > size else None
+    return [_history_row(row, time_ms, now_ms, options) for (time_ms, _), row in shown[:size]], following
 
 
-def _history_time(row: Withdrawal, options: Options) -> int:
-    settled = row.settled_at if row.settled_at is not None else row.created_at
-    return settled if options.history_time == "settled" else row.created_at
-
-
-def _history_row(row: Withdrawal, now_ms: int, options: Options) -> dict[str, object]:
+def _history_row(row: Withdrawal, time_ms: int, now_ms: int, options: Options) -> HistoryRow:
     return {
         "symbol": row.symbol,
         "amount": padded(row.amount if options.history_amount == "gross" else row.net),
         "batch_nonce": shown_nonce(row.batch_nonce, options),
         "transaction_id": row.transaction_id if shows_transaction(row, now_ms, options) else None,
-        "created_at": _history_time(row, options),
+        "created_at": time_ms,
     }
 
 
@@ -217,4 +285,4 @@ def _position(cursor: str) -> tuple[int, int]:
         time_ms, sequence = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         return int(time_ms), int(sequence)
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise bad_request("Invalid cursor") from None
+        raise Refused(400, "Invalid cursor") from None

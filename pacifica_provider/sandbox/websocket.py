@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from pacifica_provider.sandbox.book import shown_nonce
-from pacifica_provider.sandbox.clock import to_ms
-from pacifica_provider.sandbox.records import Withdrawal, padded
+from pacifica_provider.sandbox.accounts import padded
+from pacifica_provider.sandbox.withdrawals import Withdrawal, shown_nonce, to_ms
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox.exchange import Exchange
-    from pacifica_provider.sandbox.wire import Wire
+    from pacifica_provider.sandbox.responses import Wire
 
 CHANNEL = "account_transfers"
-MODES = ("accept", "refuse", "silence")
 LOOK_S = 0.05
 # Documented: subscriptions to one channel on one connection, and connections from one address.
 MOST_ACCOUNTS = 20
@@ -43,7 +41,7 @@ class Feed:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._subscribers: set[Subscriber] = set()
-        self.mode = "accept"
+        self.mode = "accept"  # or "refuse", or "silence"
         exchange.listeners.append(self.publish)
 
     @property
