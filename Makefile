@@ -48,10 +48,10 @@ check: $(STAMP) ## lint, unit tests, properties and 200 worlds: for the minute b
 
 test-browser: $(STAMP) ## Airflow's pages in a real Chromium, with a picture of each for the docs (installs it, as root)
 	@dev/browser.sh $(PY)
-	@exec $(PY) -m pytest tests/browser
+	@exec $(PY) -m pytest tests/lab/browser
 
 test-3.1: ## the record in a Variable, on a real Airflow 3.1 (sets up .venv-3.1)
-	@$(MAKE) AIRFLOW=3.1 test ARGS="tests/system/test_variables.py --no-cov"
+	@$(MAKE) AIRFLOW=3.1 test ARGS="tests/lab/test_variables.py --no-cov"
 
 lint: $(STAMP) ## ruff, mypy --strict, docstring coverage, pre-commit's hooks
 	@PY=$(PY) exec dev/lint.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what tests/browser needs beside the virtual environment: Debian's Chromium, and what drives it.
+# Install what tests/lab/browser needs beside the virtual environment: Debian's Chromium, and what drives it.
 #
 # usage: dev/browser.sh PYTHON
 set -euo pipefail

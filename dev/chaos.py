@@ -20,16 +20,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dev import processes
-from dev.airflow_rest import AirflowFailed
-from dev.chaos_nemesis import Nemesis
-from dev.chaos_verdict import Checker, Withdrawal
-from dev.local_airflow import LocalAirflow
-from dev.local_sandbox import LocalSandbox, SandboxFailed
-from tests.system.cluster import DAGS, TestCluster, environment
+from tests.lab import processes
+from tests.lab.airflow_rest import AirflowFailed
+from tests.lab.chaos_nemesis import Nemesis
+from tests.lab.chaos_verdict import Checker, Withdrawal
+from tests.lab.cluster import DAGS, TestCluster, environment
+from tests.lab.local_airflow import LocalAirflow
+from tests.lab.local_sandbox import LocalSandbox, SandboxFailed
 
 if TYPE_CHECKING:
-    from tests.system.runs import Payer, Run
+    from tests.lab.runs import Payer, Run
 
 ACCOUNTS = 4
 SETTLE_AFTER_S = 3

@@ -11,10 +11,10 @@ import sys
 import time
 from typing import Any
 
-from dev import processes
-from dev.airflow_rest import AirflowFailed, RestRefused
-from dev.local_airflow import LocalAirflow
-from dev.local_sandbox import ROOT, LocalSandbox, SandboxFailed
+from tests.lab import processes
+from tests.lab.airflow_rest import AirflowFailed, RestRefused
+from tests.lab.local_airflow import LocalAirflow
+from tests.lab.local_sandbox import ROOT, LocalSandbox, SandboxFailed
 
 DAG_ID = "example_withdraw"
 SETTLE_AFTER_S = 3

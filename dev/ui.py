@@ -6,10 +6,10 @@ import sys
 import time
 from typing import Any
 
-from dev import processes
-from dev.airflow_rest import AirflowFailed
-from dev.local_airflow import LocalAirflow
-from dev.local_sandbox import ROOT, LocalSandbox, SandboxFailed
+from tests.lab import processes
+from tests.lab.airflow_rest import AirflowFailed
+from tests.lab.local_airflow import LocalAirflow
+from tests.lab.local_sandbox import ROOT, LocalSandbox, SandboxFailed
 
 PORT = 8080
 SETTLE_AFTER_S = 20

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pacifica_provider.sandbox import Sandbox as SandboxType
 
-SYSTEM = "tests/system/"
+SYSTEM = "tests/lab/"
 # Before anything imports Airflow: operators may be executed outside a task runner, and nothing of the user's is read
 # or written.
 for name in [name for name in os.environ if name.startswith("AIRFLOW")]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dev.bench import report
-from dev.bench.__main__ import PAGE, PARTS, RESULTS
-from dev.bench.figures import Figure, Goal, percentile
+from tests.bench import report
+from tests.bench.__main__ import PAGE, PARTS, RESULTS
+from tests.bench.figures import Figure, Goal, percentile
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pacifica_provider"
+TESTS = PACKAGE.parent / "tests"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 # What each part may import of the package; the sandbox is a server of its own and shares nothing, but its pytest plugin
 # stands above all.
@@ -181,3 +182,25 @@ def test_the_test_sees_a_circle(tmp_path: Path) -> None:
 
     assert circles(graph(files)) == [("p.a", "p.b", "p.c"), ("p.d", "p.e")]
     assert circles(graph({name: path for name, path in files.items() if name not in {"p.c", "p.e"}})) == []
+
+
+def test_each_unit_test_is_found_by_the_name_of_its_module() -> None:
+    """``tests/unit/triggers/test_watcher_sharing.py`` is about ``triggers/watcher.py``: one guess, no search."""
+    lost = []
+    for path in sorted((TESTS / "unit").glob("*/test_*.py")):
+        modules = [each.stem for each in (PACKAGE / path.parent.name).glob("*.py")]
+        if not any(path.stem == f"test_{each}" or path.stem.startswith(f"test_{each}_") for each in modules):
+            lost.append(path.name)
+
+    assert lost == []
+
+
+def test_commands_call_the_tests_parts_and_not_the_other_way_round() -> None:
+    """``dev`` holds commands; what they share with tests lives among the tests."""
+    backward = {
+        path.name: names
+        for path in TESTS.rglob("*.py")
+        if (names := {name for name in imported(path) if name.split(".")[0] == "dev"})
+    }
+
+    assert backward == {}

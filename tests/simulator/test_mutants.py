@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.mutants import ROOT, Mutant, mutants
+from tests.mutants import ROOT, Mutant, mutants
 from tests.simulator import test_clauses
 
 

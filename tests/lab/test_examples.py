@@ -1,0 +1,74 @@
+"""The examples run as they are, and the exchange's ledger agrees with what they say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.runs import Run
+
+if TYPE_CHECKING:
+    from tests.lab.cluster import TestCluster
+
+pytestmark = pytest.mark.side_by_side
+
+
+def example(cluster: TestCluster, dag_id: str, task_id: str = "withdraw") -> Run:
+    """Start an example, which pays from ``pacifica_default``."""
+    run_id = cluster.airflow.trigger(dag_id)
+    return Run(cluster.airflow, cluster.default, dag_id, run_id, cluster.folder / run_id, task_id)
+
+
+def debit_of(run: Run, receipt: dict[str, Any]) -> dict[str, Any]:
+    """Return the one debit under the receipt's key."""
+    (debit,) = [each for each in run.payer.debits() if each["idempotency_key"] == receipt["idempotency_key"]]
+    return debit
+
+
+def settled_receipt(run: Run) -> dict[str, Any]:
+    """Wait for the withdrawal, settle it, and return the receipt."""
+    run.payer.wait_debit(run.key(), run.airflow)
+    run.payer.settle()
+    assert run.wait() == "success"
+    return dict(run.receipt())
+
+
+@pytest.mark.slow
+def test_example_withdraw_withdraws_and_waits_for_its_batch(cluster: TestCluster) -> None:
+    """The receipt names the one debit, and the sensor returns its transaction."""
+    run = example(cluster, "example_withdraw")
+
+    receipt = settled_receipt(run)
+
+    debit, row = debit_of(run, receipt), run.receipt("wait_until_settled")
+    assert (receipt["batch_nonce"], receipt["idempotency_key"]) == (debit["batch_nonce"], run.key())
+    assert (row["batch_nonce"], row["transaction_id"]) == (debit["batch_nonce"], debit["transaction_id"])
+
+
+@pytest.mark.slow
+def test_example_withdraw_deferrable_returns_the_settled_receipt(cluster: TestCluster) -> None:
+    """One task withdraws, waits in the triggerer, and returns receipt and transaction."""
+    run = example(cluster, "example_withdraw_deferrable", "withdraw_and_wait")
+
+    receipt = settled_receipt(run)
+
+    debit = debit_of(run, receipt)
+    assert receipt["batch_nonce"] == debit["batch_nonce"]
+    assert receipt["transaction_id"] == debit["transaction_id"]
+    assert (receipt["requested_amount"], receipt["net_amount"]) == ("1", "0.999")
+
+
+@pytest.mark.slow
+def test_example_withdraw_mapped_withdraws_each_asset_once(cluster: TestCluster) -> None:
+    """Three mapped tasks, three keys, three debits (F61)."""
+    run = example(cluster, "example_withdraw_mapped")
+
+    assert run.wait() == "success"
+
+    receipts = [run.receipt(map_index=index) for index in range(3)]
+    assert [each["symbol"] for each in receipts] == ["SOL", "BTC", "kBONK"]
+    assert [each["idempotency_key"] for each in receipts] == [
+        run.key(f"sweep-{symbol}") for symbol in ("SOL", "BTC", "kBONK")
+    ]
+    assert [each["batch_nonce"] for each in receipts] == [debit_of(run, each)["batch_nonce"] for each in receipts]
