@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in ours:
         item.add_marker(pytest.mark.system)
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(400))
+            item.add_marker(pytest.mark.timeout(900))
     ours.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else -1)
     others = [item for item in items if not item.path.is_relative_to(HERE)]
     items[:] = ours + others if hasattr(config, "workerinput") else others + ours

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.lab.local_airflow import LocalAirflow
 
-WAIT_S = 300
+WAIT_S = 600  # of a machine that is busy with other things
 
 
 class Exchange(Protocol):
