@@ -112,22 +112,16 @@ def test_every_block_is_closed_and_known(page: Path) -> None:
     assert text.count("<!-- not run: ") + text.count("<!-- file: ") == sum(bool(each.how) for each in blocks_of(text))
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/connection.md", "docs/sandbox.md", "docs/testing.md"])
+@pytest.mark.parametrize("name", ["docs/connection.md", "docs/sandbox.md"])
 def test_a_page_runs(name: str, tmp_path: Path, airflow_home: Path) -> None:
     """All of its blocks, in order, in one shell; a second time over what the first left there."""
     script = script_of(blocks_of((ROOT / name).read_text(encoding="utf-8")), tmp_path)
-    if name == "README.md":
-        (tmp_path / "test_readme.py").write_text(README_TEST, encoding="utf-8")
-        script = "pytest"
     if name == "docs/connection.md":
         script += "airflow connections get pacifica_default -o json"
 
     printed = [run_there(tmp_path, airflow_home, script) for _ in range(2 if name == "docs/sandbox.md" else 1)]
 
-    if "pytest" in script:
-        tests = sum(path.read_text().count("\ndef test_") for path in tmp_path.glob("test_*.py"))
-        assert re.search(rf"^=+ {tests} passed", printed[0], re.MULTILINE), printed[0]
-    elif name == "docs/sandbox.md":
+    if name == "docs/sandbox.md":
         assert all('"debits"' in each for each in printed)
     else:
         assert '"conn_type": "pacifica"' in printed[0]
@@ -155,15 +149,23 @@ def test_the_decisions_of_the_runbook_are_ones() -> None:
     assert found == ["adopt", "repost", "void"]
 
 
-def test_a_user_s_project_has_what_the_fixture_promises(tmp_path: Path, airflow_home: Path) -> None:
-    """Its tests are those of ``users_project``, in a pytest that knows nothing of this one."""
+def test_a_user_s_project_has_what_the_pages_promise(tmp_path: Path, airflow_home: Path) -> None:
+    """
+    Its DAGs are README's and those of docs/testing.md, its tests that page's and ``users_project``'s.
+
+    They are run by what the page says, in a pytest that knows nothing of this one.
+    """
     project = tmp_path / "project"
     shutil.copytree(USERS_PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))
+    assert script_of(blocks_of((ROOT / "README.md").read_text(encoding="utf-8")), project) == ""
+    (project / "test_readme.py").write_text(README_TEST, encoding="utf-8")
+    script = script_of(blocks_of((ROOT / "docs/testing.md").read_text(encoding="utf-8")), project)
 
-    printed = run_there(project, airflow_home, "pytest -rP")
+    printed = run_there(project, airflow_home, script)
 
-    assert re.search(r"^=+ [0-9]+ passed(, 1 warning)? in", printed, re.MULTILINE), printed
-    assert "lost answer: " in printed
+    passed = re.search(r"^=+ (\d+) passed(, 1 warning)? in", printed, re.MULTILINE)
+    assert passed, printed
+    assert int(passed[1]) >= sum(path.read_text().count("\ndef test_") for path in project.glob("test_*.py")) > 20
 
 
 def test_the_fixture_says_what_it_lacks(tmp_path: Path) -> None:

@@ -115,9 +115,10 @@ def test_a_task_marked_failed_in_the_middle_of_a_post_is_settled_when_cleared(cl
     """A person marks it failed after the answer, before the receipt (F39, I5): cleared, it finds its own withdrawal."""
     run = cluster.run("pay", cluster.payer(), accident=accident("after_post", "freeze"))
     run.wait_struck()
+    frozen = cluster.process_of(run)
     cluster.airflow.set_state(*run.task, "failed")
     assert run.wait() == "failed"
-    cluster.process_of(run).wait(timeout=60)
+    frozen.wait(timeout=60)
 
     assert run.again() == "success"
     check_paid_once(run, adopted=True, posts=2)

@@ -152,11 +152,16 @@ def test_each_of_a_mapped_group_waits_for_its_own_withdrawal(cluster: TestCluste
 
 
 @pytest.mark.slow
-def test_a_quota_for_two_a_minute_burns_no_try_of_five(cluster: TestCluster) -> None:
-    """Mapped tasks on one account and quota wait out each 429 within their first try (F61, F95): all pay, once each."""
-    cluster.airflow.rest("POST", "/pools", {"name": "throttled", "slots": 4})
+def test_a_quota_for_three_a_minute_burns_no_try_of_five(cluster: TestCluster) -> None:
+    """
+    Mapped tasks on one account and quota wait out each 429 within their first try (F61, F95): all pay, once each.
+
+    Each makes two requests. Whatever their order, one of six gets through with five first looks, two at least each
+    minute after that: the last is done before its try has waited for three minutes.
+    """
+    cluster.airflow.rest("POST", "/pools", {"name": "throttled", "slots": 5})
     with cluster.own_exchange(expiry_window_ms=10_000) as payer:
-        payer.exchange.control("POST", "/options", {"enforce_credits": True, "quota": 4})
+        payer.exchange.control("POST", "/options", {"enforce_credits": True, "quota": 6})
         orders = [order(f"ref-{number}", f"1.{number:02}") for number in range(5)]
         run = cluster.run("pay_throttled", payer, orders=orders)
 

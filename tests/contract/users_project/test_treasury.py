@@ -31,17 +31,14 @@ def loaded() -> None:
 
 
 def test_the_fixture_s_times_are_real_ones(pacifica_exchange: PacificaExchange) -> None:
-    """A lost answer takes less than two seconds, a wait of a day less than five, as whoever runs the tests has them."""
+    """A lost answer takes a second, a wait of a day too; a machine may be busy, but not for a minute."""
     began = time.perf_counter()
     pacifica_exchange.lost_answer()
     assert states(treasury.waits) == ["success", "success"]
-    lost_s, began = time.perf_counter() - began, time.perf_counter()
     pacifica_exchange.held_until_tomorrow()
     assert states(treasury.waits) == ["success", "success"]
-    held_s = time.perf_counter() - began
 
-    # Printed rather than judged: a machine may be busy.
-    print(f"lost answer: {lost_s:.2f} s; held until tomorrow: {held_s:.2f} s")  # noqa: T201
+    assert time.perf_counter() - began < 60
 
 
 @pytest.mark.parametrize("dag", WAITING[:2], ids=lambda dag: dag.dag_id)
