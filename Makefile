@@ -39,7 +39,7 @@ ui: $(STAMP) ## sandbox and Airflow with its web page, until Ctrl-C
 	@exec $(PY) -m dev.ui
 
 test: $(STAMP) ## the whole suite, with branch coverage (ARGS='-k word' for a part)
-	@exec $(PY) -m pytest --cov --cov-branch $(if $(ARGS),$(ARGS),--cov-fail-under=95 -n 3)
+	@exec $(PY) -m pytest --cov --cov-branch $(if $(ARGS),$(ARGS),--cov-fail-under=95 -n 2)
 
 check: $(STAMP) ## lint, unit tests, properties and 200 worlds: for the minute between two edits
 	@PY=$(PY) dev/lint.sh
