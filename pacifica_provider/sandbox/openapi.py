@@ -14,6 +14,8 @@ from pacifica_provider.sandbox.responses import JSON
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pydantic.json_schema import JsonSchemaMode
+
 REFERENCE = "#/components/schemas/{model}"
 
 
@@ -44,7 +46,7 @@ class Operation:
 
 def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the description of all of them."""
-    wanted: dict[str, tuple[str, Any]] = {}
+    wanted: dict[str, tuple[JsonSchemaMode, Any]] = {}
     for each in operations:
         if each.body is not None:
             wanted[f"{each.name} body"] = ("validation", each.body)
@@ -53,7 +55,7 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
             for content_type, kind in bodies.items():
                 wanted[f"{each.name} {status} {content_type}"] = ("serialization", kind)
     schemas, definitions = TypeAdapter.json_schemas(
-        [(name, mode, TypeAdapter(kind)) for name, (mode, kind) in wanted.items()],  # type: ignore[misc]
+        [(name, mode, TypeAdapter(kind)) for name, (mode, kind) in wanted.items()],
         ref_template=REFERENCE,
     )
     found = {name: schema for (name, _), schema in schemas.items()}

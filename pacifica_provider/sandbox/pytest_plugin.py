@@ -88,7 +88,7 @@ class PacificaExchange:
     def assert_paid(self, *withdrawals: tuple[str, str]) -> None:
         """Assert that exactly these withdrawals were made, each ``(amount, symbol)``, in any order."""
         __tracebackhide__ = True
-        paid = sorted((Decimal(debit["amount"]), debit["symbol"]) for debit in self.debits)
+        paid = self._paid()
         wanted = sorted((Decimal(amount), symbol) for amount, symbol in withdrawals)
         if paid != wanted:
             raise AssertionError(f"Pacifica paid {_listed(paid)}, not {_listed(wanted)}; it was asked {self._asked()}")
@@ -96,11 +96,11 @@ class PacificaExchange:
     def assert_paid_once(self, amount: str | None = None, symbol: str | None = None) -> None:
         """Assert that one withdrawal was made and no other, of this amount and asset where they are given."""
         __tracebackhide__ = True
-        debits = self.debits
-        if len(debits) != 1:
-            paid = sorted((Decimal(debit["amount"]), debit["symbol"]) for debit in debits)
+        paid = self._paid()
+        if len(paid) != 1:
             raise AssertionError(f"Pacifica paid {_listed(paid)}, not once; it was asked {self._asked()}")
-        self.assert_paid((amount or debits[0]["amount"], symbol or debits[0]["symbol"]))
+        ((paid_amount, paid_symbol),) = paid
+        self.assert_paid((amount or str(paid_amount), symbol or paid_symbol))
 
     def assert_nothing_paid(self) -> None:
         """Assert that nothing was withdrawn."""
@@ -183,6 +183,9 @@ class PacificaExchange:
     def _fault(self, when: str, kind: str, times: int, **more: object) -> None:
         self.sandbox.control("POST", "/faults", {"when": when, "kind": kind, "count": times, **more})
 
+    def _paid(self) -> list[tuple[Decimal, str]]:
+        return sorted((Decimal(debit["amount"]), debit["symbol"]) for debit in self.debits)
+
     def _asked(self) -> str:
         outcomes = [post["outcome"] for post in self.posts]
         times = {0: "never", 1: "once"}.get(len(outcomes), f"{len(outcomes)} times")
@@ -240,7 +243,7 @@ class _Skipping:
         """Let the time pass at once; another thread, such as the exchange's, really sleeps."""
         if threading.get_ident() != self._thread:
             self._sleep(seconds)
-        elif sys._getframe(1).f_globals.get("__name__") == _DAG_TEST:  # noqa: SLF001 - public under this name
+        elif sys._getframe(1).f_globals.get("__name__") == _DAG_TEST:  # noqa: SLF001 - documented, whatever its name
             self.skip(_DAG_TEST_STEP_S)
         else:
             self.skip(seconds)
@@ -251,11 +254,12 @@ class _Skipping:
 
         Zero if nobody has looked since it was asked last: then they may have changed already.
         """
-        looks = sum(self.exchange.sandbox.control("GET", "/ledger")["requests"].values())
+        exchange = self.exchange.sandbox.exchange
+        looks = exchange.requests.total()
         if looks == self._looks:
             return 0.0
         self._looks = looks
-        next_ms = self.exchange.sandbox.exchange.next_event_ms()
+        next_ms = exchange.next_event_ms()
         return max(0.0, (end_time if next_ms is None else min(next_ms / 1000, end_time)) - time.time())
 
     def operator_pause(self, pause_s: Callable[[WithdrawSpotAssetOperator, float], float]) -> Callable[..., float]:
