@@ -218,7 +218,8 @@ def _get(name: str, path: str, reader: Reader, parameters: Mapping[str, Schema])
 
 ACCOUNT: Mapping[str, Schema] = {"account": {"type": "string", "minLength": 1}}
 PAGE: Mapping[str, Schema] = {
-    "limit": {"type": "integer", "minimum": 1, "maximum": 10**9 - 1},
+    # Left empty it is as if it were not there.
+    "limit": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 10**9 - 1}, {"type": "string", "maxLength": 0}]},
     "cursor": {"type": "string"},
 }
 INACTIVE: Mapping[str, Schema] = {"include_inactive": {"type": "string", "description": "`true`, or not"}}
