@@ -26,6 +26,7 @@ def get_provider_info() -> dict[str, Any]:
             "pacifica_provider.links.SolanaTransactionLink",
             "pacifica_provider.links.PortfolioLink",
             "pacifica_provider.links.RecordsLink",
+            "pacifica_provider.links.RunbookLink",
         ],
         "cli": ["pacifica_provider.cli.get_pacifica_cli_commands"],
         "connection-types": [

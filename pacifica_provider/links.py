@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
 from pacifica_provider.assets import WITHDRAWALS
+from pacifica_provider.exceptions import ConfigurationError
+from pacifica_provider.plugin import PREFIX, RUNBOOK
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
@@ -37,7 +39,7 @@ class SolanaTransactionLink(BaseOperatorLink):
         returned = operator.returned or {}
         if not returned.get("transaction_id"):
             return ""
-        environment = returned.get("environment") or operator.hook.settings.environment  # no row names it
+        environment = returned.get("environment") or _environment(operator)  # no row names it
         if environment not in CLUSTERS:
             return ""
         return f"{EXPLORER}{returned['transaction_id']}{CLUSTERS[environment]}"
@@ -50,7 +52,7 @@ class PortfolioLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Return the address by the connection's environment, empty where there is none."""
-        return PORTFOLIOS.get(operator.hook.settings.environment, "")
+        return PORTFOLIOS.get(_environment(operator), "")
 
 
 class RecordsLink(BaseOperatorLink):
@@ -63,4 +65,26 @@ class RecordsLink(BaseOperatorLink):
         from pacifica_provider.hooks.ledgers import keeps_asset_state
 
         where = f"assets?name_pattern={WITHDRAWALS.name}" if keeps_asset_state() else "variables"
-        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/{where}"
+        return _airflow_page(where)
+
+
+class RunbookLink(BaseOperatorLink):
+    """What to do where an outcome is unknown: a page of this package that Airflow's web server shows."""
+
+    name = "Runbook"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address."""
+        return _airflow_page(f"{PREFIX}/{RUNBOOK}")
+
+
+def _airflow_page(path: str) -> str:
+    return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/{path.lstrip('/')}"
+
+
+def _environment(operator: Any) -> str:
+    """Return the connection's environment, none where it cannot be used: the task's own error says why."""
+    try:
+        return str(operator.hook.settings.environment)
+    except ConfigurationError:
+        return ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
+from pacifica_provider.api.amounts import canonical_text
 from pacifica_provider.exceptions import ConfigurationError, KeyMaterialError, Retryable, Unresolved, WithdrawalRejected
 from pacifica_provider.hooks.arguments import NOTHING_BY_THIS_TRY, refuse_wrong
 from pacifica_provider.hooks.failures import failing_without_retry
@@ -74,6 +75,15 @@ class PacificaHook(BaseHook):
         if settings.api_config_key:
             mask_secret(settings.api_config_key)
         return settings
+
+    def shown_settings(self, symbol: str) -> dict[str, str] | None:
+        """Return account, environment and the symbol's limit, as a person may read them; nothing is read for it."""
+        settings: ConnectionSettings | None = self.__dict__.get("settings")
+        if settings is None:
+            return None
+        limits = settings.withdrawal_limits
+        limit = "none" if limits is None else canonical_text(limits[symbol]) if symbol in limits else "not allowed"
+        return {"account": settings.account, "environment": settings.environment, "withdrawal_limit": limit}
 
     def get_conn(self) -> PacificaClient:
         """Return a client that reads."""

@@ -13,7 +13,7 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
-from pacifica_provider.links import PortfolioLink, RecordsLink, SolanaTransactionLink
+from pacifica_provider.links import PortfolioLink, RecordsLink, RunbookLink, SolanaTransactionLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,8 +159,10 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
     partial = _PartialWithLedger()
     template_fields: Sequence[str] = ("symbol", "amount", "withdrawal_ref")
+    overwrite_rtif_after_execution = True
+    """So that the page of rendered templates also shows what the connection said: account, environment and limit."""
     ui_color = "#d9eef7"
-    operator_extra_links = (SolanaTransactionLink(), PortfolioLink(), RecordsLink())
+    operator_extra_links = (SolanaTransactionLink(), PortfolioLink(), RecordsLink(), RunbookLink())
     returned: Receipt | None = None
     """The receipt once there is one, for the link."""
 
@@ -211,8 +213,14 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
         return PacificaHook(self.pacifica_conn_id)
 
+    @property
+    def connection(self) -> dict[str, str] | None:
+        """What of the connection is shown beside the rendered templates; ``None`` where it was not read."""
+        return self.hook.shown_settings(str(self.symbol))
+
     def execute(self, context: Context) -> Receipt:
         """Withdraw, or recall the withdrawal of this run; then wait for it if asked to."""
+        self._show_connection()
         if self._not_rendered is not None:
             raise self._not_rendered
         receipt = self.hook.withdraw_for_operator(
@@ -242,6 +250,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
         """
         from pacifica_provider.triggers.events import settled_row
 
+        self._show_connection()
         try:
             row = settled_row(event)
         except SettlementTimeout as error:
@@ -256,6 +265,10 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.log.warning(
             "Killed. A withdrawal that was sent cannot be recalled; the next try settles it, and pays once."
         )
+
+    def _show_connection(self) -> None:
+        """Name one field more for Airflow to show at the end: nothing is rendered any more, this one never."""
+        self.template_fields = (*type(self).template_fields, "connection")
 
     def _refuse_wrong(self) -> None:
         """Refuse what is known to be wrong of the arguments: better now than once money has moved."""

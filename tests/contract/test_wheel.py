@@ -156,6 +156,10 @@ def test_the_wheel_declares_the_provider(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(f"{INFO}/entry_points.txt").decode()
 
     assert text.split() == [
+        "[airflow.plugins]",
+        "pacifica",
+        "=",
+        "pacifica_provider.plugin:PacificaPages",
         "[apache_airflow_provider]",
         "provider_info",
         "=",

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from airflow.sdk import DAG
 
-from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.get_provider_info import get_provider_info
-from pacifica_provider.links import PortfolioLink, RecordsLink, SolanaTransactionLink
+from pacifica_provider.links import PortfolioLink, RecordsLink, RunbookLink, SolanaTransactionLink
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
 
@@ -68,8 +67,7 @@ def test_a_connection_that_is_gone_when_a_sensor_resumes_costs_the_link_alone(ta
     sensor = WithdrawalBatchSensor(task_id="wait", symbol="SOL", batch_nonce=7, pacifica_conn_id="nowhere")
 
     assert sensor.execute_complete(task_context.context(), {"status": "settled", "row": row}) == row
-    with pytest.raises(ConfigurationError, match="nowhere"):  # which Airflow logs
-        link(sensor)
+    assert link(sensor) == ""
 
 
 def test_airflow_is_told_of_it_by_provider_info_and_by_both_operators() -> None:
@@ -80,7 +78,7 @@ def test_airflow_is_told_of_it_by_provider_info_and_by_both_operators() -> None:
         )
 
     links = [mapped.operator_extra_links, WithdrawalBatchSensor.operator_extra_links]
-    names = ["Transaction on Solana", "Pacifica portfolio", "Withdrawals on record"]
+    names = ["Transaction on Solana", "Pacifica portfolio", "Withdrawals on record", "Runbook"]
     known = (f"{type(each).__module__}.{type(each).__qualname__}" for each in mapped.operator_extra_links)
     assert [[each.name for each in some] for some in links] == [names, names[:2]]
     assert get_provider_info()["extra-links"] == [*known]
@@ -104,9 +102,11 @@ def test_the_portfolio_is_that_of_the_connection_s_environment(environment: str,
 @pytest.mark.parametrize(
     ("base_url", "begins"), [("https://airflow.example/team/", "https://airflow.example/team"), ("", "")]
 )
-def test_the_records_are_on_airflow_s_own_page(monkeypatch: pytest.MonkeyPatch, base_url: str, begins: str) -> None:
+def test_records_and_runbook_are_on_airflow_s_own_pages(
+    monkeypatch: pytest.MonkeyPatch, base_url: str, begins: str
+) -> None:
     """Under whatever address Airflow is told that it has; told none, beside the task's page."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
-    page = RecordsLink().get_link(None, ti_key=cast("Any", None))
+    shown = [each.get_link(None, ti_key=cast("Any", None)) for each in (RecordsLink(), RunbookLink())]
 
-    assert page == f"{begins}/assets?name_pattern=pacifica_withdrawals"
+    assert shown == [f"{begins}/assets?name_pattern=pacifica_withdrawals", f"{begins}/pacifica/docs/unknown.md"]

@@ -89,6 +89,9 @@ def test_a_withdrawal_over_the_cap_is_refused_in_one_sentence(pages: Pages, exch
     page = pages.task("browser_capped", run)
     expect(page.get_by_text("5 SOL is more than the connection's Withdrawal limits allow")).to_be_visible()
     expect(page.get_by_text("Nothing was sent.").first).to_be_visible()
+    page.get_by_role("link", name="Rendered Templates").click()
+    for shown in (exchange.info["account"], "withdrawal_limit"):
+        expect(page.get_by_text(shown).first).to_be_visible()
 
     assert (state, len(exchange.control("GET", "/ledger")["posts"])) == ("failed", before)
 
@@ -107,6 +110,9 @@ def test_an_unknown_is_decided_without_a_shell(pages: Pages, airflow: LocalAirfl
     pages.picture("unknown", above=page.get_by_text('File "').first)
     name = decision_entry("browser_unknown", run, "withdraw", None)
     expect(page.get_by_text(f"leave it as entry {name}")).to_be_visible()
+    page.get_by_role("link", name="Details").click()
+    page.goto(str(page.get_by_role("link", name="Runbook").get_attribute("href")))
+    expect(page.get_by_role("heading", name="When it says UNKNOWN")).to_be_visible()
     record = airflow.asset_state(LEDGER, withdrawal_entry("browser_unknown", run, "withdraw", None))
     decision: dict[str, Any] = {
         "key": record["key"],
