@@ -51,8 +51,9 @@ class PortfolioLink(BaseOperatorLink):
     name = "Pacifica portfolio"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address by the connection's environment, empty where there is none."""
-        return PORTFOLIOS.get(_environment(operator), "")
+        """Return the address by the environment, empty where there is none."""
+        environment = (operator.returned or {}).get("environment") or _environment(operator)
+        return PORTFOLIOS.get(environment, "")
 
 
 class RecordsLink(BaseOperatorLink):

@@ -77,9 +77,10 @@ class PacificaHook(BaseHook):
         return settings
 
     def shown_settings(self, symbol: str) -> dict[str, str] | None:
-        """Return account, environment and the symbol's limit, as a person may read them; nothing is read for it."""
-        settings: ConnectionSettings | None = self.__dict__.get("settings")
-        if settings is None:
+        """Return account, environment and the symbol's limit for people; ``None`` if the connection cannot be used."""
+        try:
+            settings = self.settings
+        except ConfigurationError:  # whoever uses it raises it
             return None
         limits = settings.withdrawal_limits
         limit = "none" if limits is None else canonical_text(limits[symbol]) if symbol in limits else "not allowed"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
+from airflow.providers.common.compat.sdk import Asset, BaseOperator, BaseOperatorLink, conf
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from pacifica_provider.assets import WITHDRAWALS
@@ -159,10 +158,13 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
     partial = _PartialWithLedger()
     template_fields: Sequence[str] = ("symbol", "amount", "withdrawal_ref")
-    overwrite_rtif_after_execution = True
-    """So that the page of rendered templates also shows what the connection said: account, environment and limit."""
     ui_color = "#d9eef7"
-    operator_extra_links = (SolanaTransactionLink(), PortfolioLink(), RecordsLink(), RunbookLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (
+        SolanaTransactionLink(),
+        PortfolioLink(),
+        RecordsLink(),
+        RunbookLink(),
+    )
     returned: Receipt | None = None
     """The receipt once there is one, for the link."""
 
@@ -199,6 +201,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.allow_backfill = allow_backfill
         self.tag_amount = tag_amount
         self._not_rendered: ConfigurationError | None = None
+        self._hook: PacificaHook | None = None
         self._refuse_wrong()
 
     @property
@@ -206,21 +209,22 @@ class WithdrawSpotAssetOperator(BaseOperator):
         """What this task will have returned: ``output["batch_nonce"]`` is a field of the receipt, for the sensor."""
         return ReceiptArg(self)
 
-    @cached_property
+    @property
     def hook(self) -> PacificaHook:
-        """The hook of this operator's connection."""
+        """The hook of this operator's connection, which a subclass may name as late as in its ``execute``."""
         from pacifica_provider.hooks.pacifica import PacificaHook
 
-        return PacificaHook(self.pacifica_conn_id)
+        if self._hook is None or self._hook.pacifica_conn_id != self.pacifica_conn_id:
+            self._hook = PacificaHook(self.pacifica_conn_id)
+        return self._hook
 
     @property
     def connection(self) -> dict[str, str] | None:
-        """What of the connection is shown beside the rendered templates; ``None`` where it was not read."""
+        """What is shown of the connection beside the rendered templates; ``None`` where it cannot be used."""
         return self.hook.shown_settings(str(self.symbol))
 
     def execute(self, context: Context) -> Receipt:
         """Withdraw, or recall the withdrawal of this run; then wait for it if asked to."""
-        self._show_connection()
         if self._not_rendered is not None:
             raise self._not_rendered
         receipt = self.hook.withdraw_for_operator(
@@ -235,6 +239,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
             return self._published(context, receipt)
         end_time = time.time() + self.settlement_timeout.total_seconds()
         if self.deferrable:
+            self._link(context, receipt)
             if self.do_xcom_push:  # it may wait for hours: whoever looks meanwhile sees what was accepted
                 context["ti"].xcom_push(key="return_value", value=receipt)
             self._defer(receipt, end_time)
@@ -250,7 +255,6 @@ class WithdrawSpotAssetOperator(BaseOperator):
         """
         from pacifica_provider.triggers.events import settled_row
 
-        self._show_connection()
         try:
             row = settled_row(event)
         except SettlementTimeout as error:
@@ -265,10 +269,6 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.log.warning(
             "Killed. A withdrawal that was sent cannot be recalled; the next try settles it, and pays once."
         )
-
-    def _show_connection(self) -> None:
-        """Name one field more for Airflow to show at the end: nothing is rendered any more, this one never."""
-        self.template_fields = (*type(self).template_fields, "connection")
 
     def _refuse_wrong(self) -> None:
         """Refuse what is known to be wrong of the arguments: better now than once money has moved."""
@@ -286,17 +286,29 @@ class WithdrawSpotAssetOperator(BaseOperator):
         refuse_wrong(type(self).__name__, given, says=NOTHING_BY_THIS_TRY, templates=templates_of(self))
 
     def _do_render_template_fields(self, parent: Any, template_fields: Iterable[str], *how: Any, **named: Any) -> None:
-        """Render as Airflow does, field by field; ``execute`` raises what is wrong with one."""
+        """
+        Render as Airflow does, field by field; ``execute`` raises what is wrong with one.
+
+        Airflow reads next what it shows of each field: ``connection`` is none until then, so it is never rendered.
+        """
         from pacifica_provider.hooks.arguments import render_each
 
         render = super()._do_render_template_fields
-        owner = type(self).__name__
-        error = render_each(owner, parent, template_fields, lambda name: render(parent, (name,), *how, **named))
+        owner, names = type(self).__name__, [name for name in template_fields if name != "connection"]
+        error = render_each(owner, parent, names, lambda name: render(parent, (name,), *how, **named))
         self._not_rendered = self._not_rendered or error
+        if parent is self:
+            self.template_fields = (*names, "connection")
+
+    def _link(self, context: Context, receipt: Receipt) -> None:
+        """Link to what there is to see: each link costs a round trip, and what a failure asks for is not needed now."""
+        self.returned = receipt
+        ti, links = cast("Any", context["ti"]), (SolanaTransactionLink(), PortfolioLink())
+        self.operator_extra_links = tuple(link for link in links if link.get_link(self, ti_key=ti))
 
     def _published(self, context: Context, receipt: Receipt) -> Receipt:
         """Put the receipt into the event of every asset among the outlets; an alias names none, so it gets nothing."""
-        self.returned = receipt
+        self._link(context, receipt)
         outlet_events = context.get("outlet_events")
         if outlet_events is not None:
             for outlet in self.outlets:

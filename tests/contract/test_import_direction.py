@@ -18,7 +18,8 @@ BELOW = {
     "exceptions": (),
     "get_provider_info": (),
     "assets": (),
-    "links": ("hooks", "assets"),
+    "plugin": (),
+    "links": ("exceptions", "hooks", "assets", "plugin"),
     "sandbox": ("sandbox",),
     "pytest_plugin": ("exceptions", "hooks", "operators", "sensors", "triggers", "sandbox"),
     "api": ("", "exceptions", "api"),
@@ -29,7 +30,7 @@ BELOW = {
     "sensors": ("exceptions", "api", "withdrawals", "hooks", "triggers", "links"),
     "cli": ("exceptions", "api", "withdrawals", "hooks"),
 }
-ADAPTERS = {"assets", "links", "operators", "sensors", "triggers", "hooks", "cli", "pytest_plugin"}
+ADAPTERS = {"assets", "links", "plugin", "operators", "sensors", "triggers", "hooks", "cli", "pytest_plugin"}
 PURE = {"api", "withdrawals"}
 CLOCKS = {"time", "random", "secrets", "uuid.uuid1", "uuid.uuid4", "os.urandom"}
 EVERY = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

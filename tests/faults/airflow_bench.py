@@ -140,7 +140,8 @@ class TaskBench:
     def operate(self, amount: str = "1", *, ref: str | None = None) -> Receipt:
         """Run one try through the operator, its templates rendered to this, and return its receipt."""
         operator = WithdrawSpotAssetOperator(task_id="withdraw", symbol="SOL", amount=amount, withdrawal_ref=ref)
-        operator.hook = BenchHook(self.harness, self.conn_id)
+        operator.pacifica_conn_id = self.conn_id
+        operator._hook = BenchHook(self.harness, self.conn_id)
         return operator.execute(self.context())
 
     def clear(self) -> TaskBench:

@@ -57,6 +57,9 @@ def test_example_withdraw_deferrable_returns_the_settled_receipt(cluster: TestCl
     assert receipt["batch_nonce"] == debit["batch_nonce"]
     assert receipt["transaction_id"] == debit["transaction_id"]
     assert (receipt["requested_amount"], receipt["net_amount"]) == ("1", "0.999")
+    # Airflow's page shows beside the rendered templates what was withdrawn from.
+    shown = {"account": receipt["account"], "environment": "custom", "withdrawal_limit": "none"}
+    assert cluster.rendered(run)["connection"] == shown
 
 
 @pytest.mark.slow
@@ -72,3 +75,5 @@ def test_example_withdraw_mapped_withdraws_each_asset_once(cluster: TestCluster)
         run.key(f"sweep-{symbol}") for symbol in ("SOL", "BTC", "kBONK")
     ]
     assert [each["batch_nonce"] for each in receipts] == [debit_of(run, each)["batch_nonce"] for each in receipts]
+    tasks = cluster.airflow.task_instances(run.dag_id, run.run_id)
+    assert {each["rendered_fields"]["connection"]["account"] for each in tasks} == {receipts[0]["account"]}

@@ -56,6 +56,7 @@ def test_a_task_that_withdrew_and_one_that_waited_know_their_transaction(task_co
     resumed.execute_complete(task_context.context(), {"status": "settled", "row": row})
 
     assert withdraw.returned == receipt
+    assert list(withdraw.operator_extra_links) == []  # Airflow makes no round trip for what leads nowhere
     assert sensor.returned == resumed.returned == row
     assert row["transaction_id"] == receipt["transaction_id"]
     assert [link(each) for each in (withdraw, sensor, resumed)] == [""] * 3  # the sandbox is on no chain
@@ -94,9 +95,10 @@ def test_airflow_is_told_of_it_by_provider_info_and_by_both_operators() -> None:
 )
 def test_the_portfolio_is_that_of_the_connection_s_environment(environment: str, address: str) -> None:
     """A sandbox has no page."""
-    task = SimpleNamespace(hook=SimpleNamespace(settings=SimpleNamespace(environment=environment)))
+    failed = SimpleNamespace(returned=None, hook=SimpleNamespace(settings=SimpleNamespace(environment=environment)))
+    paid = SimpleNamespace(returned={"environment": environment})
 
-    assert PortfolioLink().get_link(task, ti_key=cast("Any", None)) == address
+    assert [PortfolioLink().get_link(task, ti_key=cast("Any", None)) for task in (failed, paid)] == [address] * 2
 
 
 @pytest.mark.parametrize(
