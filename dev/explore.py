@@ -13,7 +13,10 @@ import sys
 
 from tests.explorer import Setting, explore, replay
 
-PLAIN = (Setting(), Setting(fenced=False), Setting(newborn=True))
+PLAIN = (
+    *(Setting(), Setting(fenced=False), Setting(newborn=True)),
+    *(Setting(sweeps=True), Setting(fenced=False, sweeps=True)),
+)
 TWO = (
     Setting("pair"),
     Setting("pair", fenced=False),

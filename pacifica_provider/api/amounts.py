@@ -14,20 +14,21 @@ _EXACT = Context(prec=40)
 _LONGEST_SHOWN = 40
 
 
-def parse_amount(value: object) -> Decimal:
+def parse_amount(value: object, name: str = "amount", *, zero: bool = False) -> Decimal:
     """
-    Read the amount of an order.
+    Read the amount of an order, or of what is kept back from one.
 
     Text such as ``"1"`` or ``"1.50"``, an ``int`` or a ``Decimal`` is taken as it is; the result is greater than
-    zero and has at most 18 digits on either side of the point.
+    zero, unless ``zero`` is allowed, and has at most 18 digits on either side of the point.
 
+    :param name: what the message calls it.
     :raises ConfigurationError: for a float, a boolean, an exponent, a sign, white space, too many digits, zero,
         or anything else whose exact value is not in plain sight.
     """
     if isinstance(value, (bool, float)):
         raise ConfigurationError(
-            f"amount must be a number in quotes such as '1.5', not the {type(value).__name__} {value!r}: "
-            "a binary float does not hold a decimal amount exactly. Quote the amount in the DAG, and leave "
+            f"{name} must be a number in quotes such as '1.5', not the {type(value).__name__} {value!r}: "
+            "a binary float does not hold a decimal amount exactly. Quote it in the DAG, and leave "
             "render_template_as_native_obj off for it. Nothing was sent."
         )
     if isinstance(value, Decimal):
@@ -36,12 +37,12 @@ def parse_amount(value: object) -> Decimal:
         value = str(value)
     if not isinstance(value, str) or not _GRAMMAR.fullmatch(value):
         raise ConfigurationError(
-            f"amount must be a number in plain digits such as '1.5' (at most 18 digits on either side of the point, no "
+            f"{name} must be a number in plain digits such as '1.5' (at most 18 digits on either side of the point, no "
             f"sign, exponent or space), not {shown(value)}. Nothing was sent."
         )
     amount = Decimal(value)
-    if amount == 0:
-        raise ConfigurationError("amount must be greater than zero. Nothing was sent.")
+    if amount == 0 and not zero:
+        raise ConfigurationError(f"{name} must be greater than zero. Nothing was sent.")
     return amount
 
 

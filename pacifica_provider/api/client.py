@@ -144,8 +144,8 @@ class Endpoints:
         return _rows(answer, {"data": data.get("spot_balances")}, SpotBalance.from_json)
 
     def spot_assets(self) -> Steps[tuple[SpotAsset, ...]]:
-        """Read the exchange's spot assets."""
-        answer, envelope = yield from self._get("/spot_assets")
+        """Read the exchange's spot assets, those too that are not active."""
+        answer, envelope = yield from self._get("/spot_assets", include_inactive="true")
         return _rows(answer, envelope, SpotAsset.from_json)
 
     def bridge_parameters(self, symbol: str) -> Steps[BridgeParameters]:

@@ -19,6 +19,7 @@ from pacifica_provider.api.signing import looks_like_a_key
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.hooks.failures import without_retry
 from pacifica_provider.withdrawals.identity import MISSING, Order, check_reference
+from pacifica_provider.withdrawals.sweep import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -70,6 +71,13 @@ def refuse_wrong(
                 _check_syntax(name, value, templates)
         except ConfigurationError as error:
             raise _refusal(owner, str(error), says) from None
+
+
+def refuse_parts_of_no_sweep(owner: str, given: Mapping[str, object], *, says: str) -> None:
+    """Refuse ``reserve`` and ``minimum`` beside an amount that is known to be none of a sweep."""
+    parts = [name for name in ("reserve", "minimum") if given.get(name) is not None]
+    if parts and is_known(given["amount"]) and given["amount"] != ALL:
+        raise _refusal(owner, f"{' and '.join(parts)} can only be given with amount='all'.", says)
 
 
 def check_withdrawal_ref(value: object) -> None:
@@ -207,9 +215,16 @@ def _unix_ms(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be whole Unix milliseconds, not {shown(value)}.")
 
 
+def _amount(_: str, value: object) -> None:
+    if value != ALL:
+        parse_amount(value)
+
+
 _CHECKS: dict[str, Callable[[str, object], object]] = {
     "symbol": lambda _, value: Order.parse(value, "1"),
-    "amount": lambda _, value: parse_amount(value),
+    "amount": _amount,
+    "reserve": lambda name, value: parse_amount(0 if value is None else value, name, zero=True),
+    "minimum": lambda name, value: parse_amount(0 if value is None else value, name, zero=True),
     "withdrawal_ref": lambda _, value: check_withdrawal_ref(value),
     "batch_nonce": _nonce,
     "pacifica_conn_id": _conn_id,
@@ -217,8 +232,10 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "deferrable": _flag,
     "allow_backfill": _flag,
     "tag_amount": _flag,
+    "preflight": _flag,
+    "dry_run": _flag,
     "settlement_timeout": _duration,
     "poll_interval": _seconds,
     "since": _unix_ms,
 }
-_TEMPLATED = ("symbol", "amount", "withdrawal_ref", "batch_nonce")
+_TEMPLATED = ("symbol", "amount", "withdrawal_ref", "reserve", "minimum", "batch_nonce")

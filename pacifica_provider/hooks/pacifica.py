@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,17 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from pacifica_provider.api.amounts import canonical_text
-from pacifica_provider.exceptions import ConfigurationError, KeyMaterialError, Retryable, Unresolved, WithdrawalRejected
+from pacifica_provider.exceptions import (
+    ConfigurationError,
+    KeyMaterialError,
+    Retryable,
+    Unreachable,
+    Unresolved,
+    WithdrawalRejected,
+)
 from pacifica_provider.hooks.arguments import NOTHING_BY_THIS_TRY, refuse_wrong
 from pacifica_provider.hooks.failures import failing_without_retry
+from pacifica_provider.hooks.requests import WithdrawalRequest
 from pacifica_provider.hooks.settings import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -25,7 +34,10 @@ if TYPE_CHECKING:
     from pacifica_provider.api.client import PacificaClient
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
-    from pacifica_provider.hooks.receipts import Receipt
+    from pacifica_provider.hooks.receipts import Receipt, Rehearsal
+    from pacifica_provider.hooks.requests import OrderSettler
+    from pacifica_provider.hooks.task_context import TaskRun
+    from pacifica_provider.withdrawals.identity import RunIdentity
     from pacifica_provider.withdrawals.ledger import Ledger
     from pacifica_provider.withdrawals.settlement import Awaited, Settlement, Waiting
     from pacifica_provider.withdrawals.withdraw import Runtime
@@ -159,6 +171,8 @@ class PacificaHook(BaseHook):
         *,
         context: Mapping[str, Any],
         withdrawal_ref: str | None = None,
+        reserve: object = None,
+        minimum: object = None,
         allow_backfill: bool = False,
     ) -> Receipt:
         """
@@ -172,93 +186,104 @@ class PacificaHook(BaseHook):
         :return: the receipt, plain JSON; amounts are decimal text, times Unix milliseconds.
         :raises PacificaError: one of ``pacifica_provider.exceptions``. Those that a retry cannot help are an
             ``AirflowFailException`` as well.
+        :raises AirflowSkipException: for a sweep for which there is too little.
         """
         refuse_wrong(type(self).__name__, {"allow_backfill": allow_backfill}, says=NOTHING_BY_THIS_TRY)
-        with failing_without_retry():
-            return self._withdraw(symbol, amount, context, withdrawal_ref, allow_backfill=allow_backfill)
+        request = WithdrawalRequest(
+            symbol, amount, withdrawal_ref, reserve=reserve, minimum=minimum, allow_backfill=allow_backfill
+        )
+        return self.withdraw_as_asked(request, context)
 
-    def withdraw_for_operator(
-        self,
-        symbol: object,
-        amount: object,
-        context: Mapping[str, Any],
-        withdrawal_ref: str | None,
-        *,
-        allow_backfill: bool,
-        tag_amount: bool,
-    ) -> Receipt:
-        """Withdraw as ``withdraw_spot_asset`` does, for a task that has one reference for ever."""
+    def withdraw_as_asked(self, request: WithdrawalRequest, context: Mapping[str, Any]) -> Receipt:
+        """Withdraw as ``withdraw_spot_asset`` does: the way of the operator, which can ask for more."""
         with failing_without_retry():
-            return self._withdraw(
-                symbol,
-                amount,
-                context,
-                withdrawal_ref,
-                allow_backfill=allow_backfill,
-                one_reference=True,
-                tag_amount=tag_amount,
-            )
+            return self._withdraw(request, context)
 
-    def _withdraw(
-        self,
-        symbol: object,
-        amount: object,
-        context: Mapping[str, Any],
-        withdrawal_ref: str | None,
-        *,
-        allow_backfill: bool,
-        one_reference: bool = False,
-        tag_amount: bool = False,
-    ) -> Receipt:
-        from pacifica_provider.hooks.ledgers import ledger_for
+    def _withdraw(self, request: WithdrawalRequest, context: Mapping[str, Any]) -> Receipt:
         from pacifica_provider.hooks.receipts import receipt_json
-        from pacifica_provider.hooks.task_context import TaskRun
-        from pacifica_provider.withdrawals.identity import Order, tagged
         from pacifica_provider.withdrawals.withdraw import Policy, withdraw
+
+        case = self._begin(request, context)
+        settings, settle = self.settings, case.settle
+        try:
+            receipt = withdraw(
+                case.identity,
+                settle if settle.reads else settle(None),
+                settings.base_url,
+                context=case.run.try_context(request),
+                ledger=case.ledger,
+                exchange=self._reader,
+                make_signer=lambda: self._unlocked(request, case),
+                policy=Policy(key_trust_ms=settings.key_trust_ms),
+                runtime=self._runtime(),
+            )
+        except WithdrawalRejected as error:
+            if error.status is not None:  # "Agent not authorized", say, tells neither address
+                error.args = (f"{error} The account is {settings.account}, and {self._signer_text()}.",)
+            raise
+        case.run.note_withdrawn(request.withdrawal_ref)
+        return receipt_json(receipt, settings, settle.symbol, case.identity.idempotency_key())
+
+    def rehearse(self, request: WithdrawalRequest, context: Mapping[str, Any]) -> Rehearsal:
+        """
+        Do everything that a withdrawal does, but for signing, sending, and writing anything down.
+
+        :return: what the receipt would say. It is the order on record where there is one.
+        :raises PacificaError: as a withdrawal would before it sends anything.
+        :raises AirflowSkipException: for a sweep for which there is too little.
+        """
+        from pacifica_provider.hooks.receipts import rehearsal
+        from pacifica_provider.withdrawals.ledger import LedgerUnavailableError, withdrawal_entry
+        from pacifica_provider.withdrawals.record import Record
+        from pacifica_provider.withdrawals.withdraw import withdrawal_fee
+
+        with failing_without_retry():
+            case = self._begin(request, context)
+            mine = case.identity
+            try:
+                entry = withdrawal_entry(mine.dag_id, mine.run_id, mine.task_id, mine.withdrawal_ref)
+                stored = case.ledger.get(entry)
+            except LedgerUnavailableError as error:
+                raise Unreachable(f"Airflow's ledger could not be read ({error}). Nothing was sent.") from None
+            record = None if stored is None else Record.from_json(stored)
+            order = case.settle(None if record is None or record.state == "rejected" else record.order)
+            self._unlocked(request, case)
+            fee = withdrawal_fee(self._reader, order.symbol)
+        state = "none" if record is None else record.state
+        self.log.info("%s: dry run, nothing is sent or written down; state of the record: %s", order, state)
+        return rehearsal(order, fee, self.settings, mine.idempotency_key(), state)
+
+    def _begin(self, request: WithdrawalRequest, context: Mapping[str, Any]) -> _Case:
+        """Check what a task asks for, and say it; nothing is read of the exchange yet."""
+        from pacifica_provider.hooks.ledgers import ledger_for
+        from pacifica_provider.hooks.requests import OrderSettler
+        from pacifica_provider.hooks.task_context import TaskRun
 
         run = TaskRun.from_context(context)
         with run.speaking_for_this_try():
             ledger = ledger_for(context)
             with _born_if_refused(ledger, self._runtime()):
-                order = Order.parse(symbol, amount)
-                settings = self.settings
-                identity = run.identity(settings.account, settings.idempotency_scope, withdrawal_ref)
-                if tag_amount:
-                    order = tagged(order, identity.idempotency_key())
-            run.refuse_second_call(withdrawal_ref)
+                wanted, settings = request.wanted(), self.settings
+                identity = run.identity(settings.account, settings.idempotency_scope, request.withdrawal_ref)
+                key = identity.idempotency_key()
+                settle = OrderSettler(wanted, request, key=key, exchange=self._reader)
+            run.refuse_second_call(request.withdrawal_ref)
         self.log.info(
             "%s from account %s on Pacifica %s (reference %r, scope %r, idempotency key %s)",
-            order,
+            wanted,
             settings.account,
             settings.environment,
-            withdrawal_ref,
+            request.withdrawal_ref,
             settings.idempotency_scope,
-            identity.idempotency_key(),
+            key,
         )
+        return _Case(run, identity, ledger, settle)
 
-        def make_signer() -> PacificaClient:
-            run.refuse_backfill(allow_backfill=allow_backfill)
-            settings.check_limit(order)
-            return self._client(self._signer())
-
-        try:
-            receipt = withdraw(
-                identity,
-                order,
-                settings.base_url,
-                context=run.try_context(withdrawal_ref, one_reference=one_reference, tagged=tag_amount),
-                ledger=ledger,
-                exchange=self._reader,
-                make_signer=make_signer,
-                policy=Policy(key_trust_ms=settings.key_trust_ms),
-                runtime=self._runtime(),
-            )
-        except WithdrawalRejected as error:
-            # "Agent not authorized", say, tells neither address.
-            error.args = (f"{error} The account is {settings.account}, and {self._signer_text()}.",)
-            raise
-        run.note_withdrawn(withdrawal_ref)
-        return receipt_json(receipt, settings, order.symbol, identity.idempotency_key())
+    def _unlocked(self, request: WithdrawalRequest, case: _Case) -> PacificaClient:
+        """Check whatever can fail before anything is signed, and return the client that can sign."""
+        case.run.refuse_backfill(allow_backfill=request.allow_backfill)
+        self.settings.check_limit(case.settle.settled)
+        return self._client(self._signer())
 
     def recorded_receipt(
         self, context: Mapping[str, Any], withdrawal_ref: str | None, symbol: str, batch_nonce: int
@@ -393,6 +418,16 @@ class PacificaHook(BaseHook):
         from pacifica_provider.hooks.task_context import runtime
 
         return runtime(self.log.info)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One try of one withdrawal, checked and not begun."""
+
+    run: TaskRun
+    identity: RunIdentity
+    ledger: Ledger
+    settle: OrderSettler
 
 
 @contextmanager

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from pacifica_provider.api.amounts import canonical_text
+from pacifica_provider.api.amounts import canonical_text, difference
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from pacifica_provider.hooks.settings import ConnectionSettings
+    from pacifica_provider.withdrawals.identity import Order
     from pacifica_provider.withdrawals.record import StoredReceipt
 
 
@@ -29,6 +32,41 @@ class Receipt(_Accepted, total=False):
 
     transaction_id: str
     seen_settled_at_ms: int
+
+
+class Rehearsal(TypedDict):
+    """
+    What a dry run returns: a receipt but for what only a withdrawal has, of which ``batch_nonce`` is ``None``.
+
+    ``fee_amount`` is the present one, ``None`` if it is not known. ``recorded`` is the state of this run's record.
+    """
+
+    account: str
+    environment: str
+    symbol: str
+    batch_nonce: None
+    requested_amount: str
+    fee_amount: str | None
+    net_amount: str | None
+    idempotency_key: str
+    dry_run: bool
+    recorded: str
+
+
+def rehearsal(order: Order, fee: Decimal | None, settings: ConnectionSettings, key: str, recorded: str) -> Rehearsal:
+    """Return what a dry run found."""
+    return {
+        "account": settings.account,
+        "environment": settings.environment,
+        "symbol": order.symbol,
+        "batch_nonce": None,
+        "requested_amount": order.amount_text,
+        "fee_amount": None if fee is None else canonical_text(fee),
+        "net_amount": None if fee is None else canonical_text(difference(order.amount, fee)),
+        "idempotency_key": key,
+        "dry_run": True,
+        "recorded": recorded,
+    }
 
 
 def receipt_json(receipt: StoredReceipt, settings: ConnectionSettings, symbol: str, key: str) -> Receipt:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.hooks.arguments import check_withdrawal_ref
 from pacifica_provider.withdrawals.identity import RunIdentity
+from pacifica_provider.withdrawals.sweep import ALL
 from pacifica_provider.withdrawals.withdraw import Runtime, TryContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Literal
+
+    from pacifica_provider.hooks.requests import WithdrawalRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +83,21 @@ class TaskRun:
             check_withdrawal_ref(withdrawal_ref)
         return RunIdentity(account, self.dag_id, self.run_id, self.task_id, withdrawal_ref, scope)
 
-    def try_context(self, withdrawal_ref: str | None, *, one_reference: bool, tagged: bool = False) -> TryContext:
-        """
-        Return what the protocol needs to know of this try.
-
-        :param one_reference: the task withdraws under one reference only, as the operator does.
-        :param tagged: the amount is this withdrawal's own.
-        """
+    def try_context(self, request: WithdrawalRequest) -> TryContext:
+        """Return what the protocol needs to know of this try."""
+        reference, one = request.withdrawal_ref, request.one_reference
         adoption: Literal["window", "never", "amount"] = "window"
-        if tagged:
+        if request.tag_amount:
             adoption = "amount"
-        elif self.is_repeated or (withdrawal_ref is not None and not one_reference):
+        elif self.is_repeated or (reference is not None and not one):
             adoption = "never"
         return TryContext(
             first_try=self.first_try,
             run_after_ms=self.run_after_ms,
             adoption=adoption,
-            instance=f"{self.map_index}/{self.loop_index}" if one_reference else None,
-            case_command=case_command(self.dag_id, self.run_id, self.task_id, withdrawal_ref),
+            instance=f"{self.map_index}/{self.loop_index}" if one else None,
+            sweeps=request.amount == ALL,
+            case_command=case_command(self.dag_id, self.run_id, self.task_id, reference),
         )
 
     @property

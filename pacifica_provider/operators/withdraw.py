@@ -29,8 +29,9 @@ RETRIES = 3
 RETRY_DELAY = timedelta(minutes=1)
 REFERENCE = "{{ task.withdrawal_ref }}"
 _ARGUMENTS = (
-    *("wait_for_settlement", "deferrable", "allow_backfill", "tag_amount", "settlement_timeout", "poll_interval"),
-    *("pacifica_conn_id", "symbol", "amount", "withdrawal_ref"),
+    *("wait_for_settlement", "deferrable", "allow_backfill", "tag_amount", "preflight", "dry_run"),
+    *("settlement_timeout", "poll_interval", "pacifica_conn_id"),
+    *("symbol", "amount", "withdrawal_ref", "reserve", "minimum"),
 )
 
 
@@ -134,7 +135,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
     What can be known when the DAG is parsed is refused then, with ``ConfigurationError``.
 
     :param symbol: spot asset as Pacifica writes it, case sensitive. (templated)
-    :param amount: gross amount as decimal text, such as ``"1.5"``, never a float; the fee is taken out of it.
+    :param amount: gross amount as decimal text, such as ``"1.5"``, never a float; the fee is taken out of it. ``"all"``
+        sweeps: what Pacifica says may be withdrawn is read once, and a retry withdraws that amount and no other.
         (templated)
     :param withdrawal_ref: tells several withdrawals of one task apart; required when the task is mapped, unique in
         the run. (templated)
@@ -146,6 +148,13 @@ class WithdrawSpotAssetOperator(BaseOperator):
     :param settlement_timeout: how long one try waits; then ``SettlementTimeout``, and a retry waits again without
         posting. So does a withdrawal that is in neither of Pacifica's lists for 30 minutes.
     :param allow_backfill: let a run that a backfill created pay.
+    :param reserve: what a sweep leaves. (templated)
+    :param minimum: a sweep of less than this skips the task. (templated)
+    :param preflight: read what may be withdrawn, and fail before anything is sent where Pacifica would certainly
+        refuse: too little of it, an amount that the fee takes whole, an asset or bridge that is not active. A sweep
+        always does.
+    :param dry_run: do everything but sign, send and write down, and return what the receipt would say, its
+        ``batch_nonce`` ``None``. No event is made of it.
     :param tag_amount: experimental. Take up to 0.00009999 off the amount, derived from the idempotency key, so that the
         withdrawal is recognised in Pacifica's lists by its amount alone and a lost answer needs no person, in a mapped
         task either. Whether Pacifica takes eight decimal places of every asset is not known.
@@ -157,7 +166,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
     """
 
     partial = _PartialWithLedger()
-    template_fields: Sequence[str] = ("symbol", "amount", "withdrawal_ref")
+    template_fields: Sequence[str] = ("symbol", "amount", "withdrawal_ref", "reserve", "minimum")
     ui_color = "#d9eef7"
     operator_extra_links: Collection[BaseOperatorLink] = (
         SolanaTransactionLink(),
@@ -180,6 +189,10 @@ class WithdrawSpotAssetOperator(BaseOperator):
         poll_interval: float = 30,
         settlement_timeout: timedelta = timedelta(hours=72),
         allow_backfill: bool = False,
+        reserve: str | int | Decimal | XComArg | None = None,
+        minimum: str | int | Decimal | XComArg | None = None,
+        preflight: bool = False,
+        dry_run: bool = False,
         tag_amount: bool = False,
         retries: int | None = RETRIES,
         retry_delay: timedelta | float = RETRY_DELAY,
@@ -199,6 +212,10 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.settlement_timeout = settlement_timeout
         self.allow_backfill = allow_backfill
+        self.reserve = reserve
+        self.minimum = minimum
+        self.preflight = preflight
+        self._rehearses = dry_run  # dry_run is a method of Airflow's
         self.tag_amount = tag_amount
         self._not_rendered: ConfigurationError | None = None
         self._hook: PacificaHook | None = None
@@ -225,16 +242,26 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
     def execute(self, context: Context) -> Receipt:
         """Withdraw, or recall the withdrawal of this run; then wait for it if asked to."""
+        from pacifica_provider.hooks.requests import WithdrawalRequest
+
         if self._not_rendered is not None:
             raise self._not_rendered
-        receipt = self.hook.withdraw_for_operator(
+        request = WithdrawalRequest(
             self.symbol,
             self.amount,
-            context,
             cast("str | None", self.withdrawal_ref),  # rendered by now
+            reserve=self.reserve,
+            minimum=self.minimum,
             allow_backfill=self.allow_backfill,
             tag_amount=self.tag_amount,
+            preflight=self.preflight or self._rehearses,
+            one_reference=True,
         )
+        if self._rehearses:
+            rehearsal = self.hook.rehearse(request, context)
+            self.outlets = []  # there is nothing to tell the readers of the asset
+            return cast("Receipt", rehearsal)  # as far as it goes: batch_nonce is None
+        receipt = self.hook.withdraw_as_asked(request, context)
         if not self.wait_for_settlement:
             return self._published(context, receipt)
         end_time = time.time() + self.settlement_timeout.total_seconds()
@@ -274,16 +301,19 @@ class WithdrawSpotAssetOperator(BaseOperator):
         """Refuse what is known to be wrong of the arguments: better now than once money has moved."""
         from pacifica_provider.hooks.arguments import (
             NOTHING_BY_THIS_TRY,
+            refuse_parts_of_no_sweep,
             refuse_without_reference,
             refuse_wrong,
             templates_of,
         )
 
-        given = {name: getattr(self, name) for name in _ARGUMENTS}
+        given = {name: getattr(self, name) for name in _ARGUMENTS if name != "dry_run"}
+        given["dry_run"] = self._rehearses
         if self.withdrawal_ref is None:
             refuse_without_reference(self, NOTHING_BY_THIS_TRY)
             del given["withdrawal_ref"]
         refuse_wrong(type(self).__name__, given, says=NOTHING_BY_THIS_TRY, templates=templates_of(self))
+        refuse_parts_of_no_sweep(type(self).__name__, given, says=NOTHING_BY_THIS_TRY)
 
     def _do_render_template_fields(self, parent: Any, template_fields: Iterable[str], *how: Any, **named: Any) -> None:
         """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pacifica_provider.withdrawals.matching import ListedRow
-    from pacifica_provider.withdrawals.protocol import Asked, End
+    from pacifica_provider.withdrawals.protocol import Asked, End, Trouble
     from pacifica_provider.withdrawals.record import Record
 
 E = TypeVar("E", bound=PacificaError)
@@ -108,13 +108,6 @@ class Messages:
             record,
         )
 
-    def unread(self, why: str) -> PacificaError:
-        """Say that the ledger could not be read, so that what is on record of this withdrawal is not known."""
-        return Unresolved(
-            f"Airflow's ledger could not be used ({why}); this try sent nothing. Whether an earlier one did stands "
-            "in the record that could not be read; the next try reads it first."
-        )
-
     def another_reference(self, others: Sequence[str]) -> ParameterMismatch:
         """Say that the task instance has already withdrawn under another reference."""
         asked = self._asked
@@ -183,6 +176,22 @@ class Messages:
             ),
             record,
         )
+
+
+def unread(why: str) -> PacificaError:
+    """Say that the ledger could not be read, so that what is on record of this withdrawal is not known."""
+    return Unresolved(
+        f"Airflow's ledger could not be used ({why}); this try sent nothing. Whether an earlier one did stands "
+        "in the record that could not be read; the next try reads it first."
+    )
+
+
+def unsettled(trouble: Trouble) -> PacificaError:
+    """Say that how much there is to withdraw could not be read; of earlier tries nothing is claimed."""
+    return Unresolved(
+        f"How much there is to withdraw could not be read: {trouble.text} This try sent nothing; the next one looks "
+        "first at what is on record."
+    )
 
 
 def _rejected(record: Record) -> WithdrawalRejected:

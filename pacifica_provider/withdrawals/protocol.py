@@ -69,6 +69,7 @@ class TryContext:
     ``instance``: names the task instance within its task (map index, loop iteration), if it withdraws under one
     reference only; ``None`` if each try may withdraw under several.
     ``case_command``: the command line that shows the case to a person.
+    ``sweeps``: the amount is what there was when the record was begun; one that is lost may have had another.
     """
 
     first_try: bool
@@ -76,6 +77,7 @@ class TryContext:
     adoption: Literal["window", "never", "amount"] = "window"
     instance: str | None = None
     case_command: str = ""
+    sweeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,13 +332,22 @@ def _reopened(record: Record, seen: Evidence) -> Record:
 
 
 def _pause(trouble: Trouble, seen: Evidence, policy: Policy) -> Pause | None:
-    """Say how long to wait before what came to nothing is repeated; ``None`` if this try may not any more."""
     left_s = (policy.try_budget_ms - (seen.now_ms - seen.started_ms)) / 1000
+    return pause_after(trouble, seen.failures, left_s)
+
+
+def pause_after(trouble: Trouble, failures: int, left_s: float) -> Pause | None:
+    """
+    Say how long to wait before what came to nothing is repeated; ``None`` if this try may not any more.
+
+    :param failures: how often in a row the exchange did not answer.
+    :param left_s: what is left of the try's time.
+    """
     if trouble.kind == "throttled":
         wait_s = max(1.0, _DEFAULT_THROTTLE_S if trouble.retry_after_s is None else trouble.retry_after_s)
         return Pause(wait_s, jitter=True) if wait_s * _JITTERED <= left_s else None
-    if trouble.kind == "unreachable" and seen.failures < _READ_TRIES and left_s > 0:
-        return Pause(2.0 ** (seen.failures - 1))
+    if trouble.kind == "unreachable" and failures < _READ_TRIES and left_s > 0:
+        return Pause(2.0 ** (failures - 1))
     return None
 
 
@@ -395,8 +406,11 @@ def _lost_or_refused(record: Record, reading: Reading, seen: Evidence, policy: P
     if not record.maybe_sent:
         return None
     lost = "an earlier record of this withdrawal may be lost, so that an earlier try may have sent it"
+    rows: Sequence[object] = candidates(record, [reading], tolerance_ms=policy.tolerance_ms)
+    if seen.context.sweeps:  # what an earlier try withdrew may have been another amount
+        rows = listed_rows(record, reading, tolerance_ms=policy.tolerance_ms)
     # Once a request of this record is unanswered, the row may be its own, which a 409 will tell.
-    if candidates(record, [reading], tolerance_ms=policy.tolerance_ms) and not record.unanswered:
+    if rows and not record.unanswered:
         return _unknown(record, lost, seen, policy)
     # What a restored ledger has lost may have been sent under another reference, which another key would not stop.
     if record.restores or seen.now_ms - record.since_ms > policy.key_trust_ms - (seen.window_ms or 0):

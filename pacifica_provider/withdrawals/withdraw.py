@@ -44,7 +44,7 @@ from pacifica_provider.withdrawals.ledger import (
     withdrawal_entry,
 )
 from pacifica_provider.withdrawals.matching import Reading, Snapshot, history_since_ms
-from pacifica_provider.withdrawals.messages import Messages, utc_text
+from pacifica_provider.withdrawals.messages import Messages, unread, unsettled, utc_text
 from pacifica_provider.withdrawals.protocol import (
     DATE_RESOLUTION_MS,
     Asked,
@@ -67,6 +67,7 @@ from pacifica_provider.withdrawals.protocol import (
     begin,
     is_fresh,
     next_step,
+    pause_after,
     recall,
 )
 from pacifica_provider.withdrawals.record import VERSION, Attempt, Record, StoredReceipt
@@ -84,6 +85,18 @@ T = TypeVar("T")
 
 _RECEIPT_WRITES = 3
 _LOOKS = 3
+
+
+class SettleOrder(Protocol):
+    """Settles an order that depends on what there is, such as everything."""
+
+    def __call__(self, recorded: Order | None, /) -> Order:
+        """
+        Return the order: the recorded one's amount, or a new one where none is on record or it was refused.
+
+        :raises Throttled, Unreachable: it is asked again, within the try's time.
+        """
+        ...
 
 
 class ReadingExchange(Protocol):
@@ -136,7 +149,7 @@ class Runtime:
 
 def withdraw(
     identity: RunIdentity,
-    order: Order,
+    order: Order | SettleOrder,
     base_url: str,
     *,
     context: TryContext,
@@ -149,14 +162,26 @@ def withdraw(
     """
     Return the receipt of this run's one withdrawal; post only if none can have been accepted.
 
+    :param order: what to withdraw; or what settles it, where it depends on what there is. What it returned is fixed by
+        the record before anything is sent, so a later try withdraws the same.
     :param make_signer: checks everything that can fail locally; it raises ``ConfigurationError``, and is called only
         once it is known that something is to be sent.
     :raises PacificaError: one of ``pacifica_provider.exceptions``, each a claim about the whole record.
     """
-    asked = Asked(identity, order, base_url)
+    entry = withdrawal_entry(identity.dag_id, identity.run_id, identity.task_id, identity.withdrawal_ref)
+    failpoints.reach("before_record")
+    try:
+        stored = ledger.get(entry)
+    except LedgerUnavailableError as error:
+        raise unread(str(error)) from None
+    record = None if stored is None else Record.from_json(stored)
+    if callable(order):
+        order = _settle_order(order, record, policy, runtime)
     attempt = _Try(
-        asked,
+        Asked(identity, order, base_url),
         context,
+        entry=entry,
+        held=None if record is None else (record, stored["write_id"]),  # type: ignore[index]  # read as a record
         ledger=ledger,
         exchange=exchange,
         make_signer=make_signer,
@@ -164,6 +189,29 @@ def withdraw(
         runtime=runtime,
     )
     return attempt.run()
+
+
+def _settle_order(settle: SettleOrder, record: Record | None, policy: Policy, runtime: Runtime) -> Order:
+    """Ask for the order, waiting as for any look where the exchange does not answer or asks for fewer requests."""
+    recorded = None if record is None or record.state == "rejected" else record.order
+    started_ms, failures = runtime.now_ms(), 0
+    while True:
+        try:
+            return settle(recorded)
+        except Throttled as error:
+            trouble = Trouble("throttled", str(error), error.retry_after_s)
+        except Unreachable as error:
+            trouble, failures = Trouble("unreachable", str(error)), failures + 1
+        left_s = (policy.try_budget_ms - (runtime.now_ms() - started_ms)) / 1000
+        pause = pause_after(trouble, failures, left_s)
+        if pause is None:
+            raise unsettled(trouble)
+        runtime.log(f"waiting {pause.seconds:g} s: {trouble.text}")
+        _sleep(pause, runtime)
+
+
+def _sleep(pause: Pause, runtime: Runtime) -> None:
+    runtime.sleep_s(pause.seconds * (1 + runtime.jitter() / 4 if pause.jitter else 1))
 
 
 def withdrawal_fee(exchange: ReadingExchange, symbol: str) -> Decimal | None:
@@ -186,6 +234,8 @@ class _Try:
         asked: Asked,
         context: TryContext,
         *,
+        entry: str,
+        held: tuple[Record, str] | None,
         ledger: Ledger,
         exchange: ReadingExchange,
         make_signer: Callable[[], SigningExchange],
@@ -202,21 +252,20 @@ class _Try:
         self._policy = policy
         self._runtime = runtime
         self._say = Messages(asked, context.case_command)
-        self._entry = withdrawal_entry(*names, identity.withdrawal_ref)
+        self._entry = entry
         self._decision = decision_entry(*names, identity.withdrawal_ref)
         self._task = None if context.instance is None else task_entry(*names, context.instance)
-        self._stored: Record | None = None
-        self._write_id: str | None = None
+        self._stored: Record | None = None if held is None else held[0]
+        self._write_id: str | None = None if held is None else held[1]
         self._references: list[str | None] = []
         self._unwritten = ""
         self._signer: SigningExchange | None = None
 
     def run(self) -> StoredReceipt:
-        failpoints.reach("before_record")
         try:
             record, decision = self._load()
         except LedgerUnavailableError as error:
-            raise self._say.unread(str(error)) from None
+            raise unread(str(error)) from None
         now_ms = self._runtime.now_ms()
         seen = Evidence(self._asked, self._context, now_ms, now_ms, decision)
         while True:
@@ -230,13 +279,9 @@ class _Try:
     # -- the record
 
     def _load(self) -> tuple[Record, Decision | None]:
-        """Read what is on record, or begin it; refuse a reference that this task instance may not ask for."""
-        stored = self._ledger.get(self._entry)
-        if stored is not None:
-            self._stored = Record.from_json(stored)
-            self._write_id = stored["write_id"]  # type: ignore[index]  # just read as a record
-            if self._stored.state in {"accepted", "void"}:
-                return self._stored, None
+        """Go on from what is on record, or begin it; refuse a reference that this task instance may not ask for."""
+        if self._stored is not None and self._stored.state in {"accepted", "void"}:
+            return self._stored, None
         if self._task is not None:
             self._references = _references(self._ledger.get(self._task))
         now_ms = self._runtime.now_ms()
@@ -351,7 +396,7 @@ class _Try:
 
     def _pause(self, step: Pause, record: Record, seen: Evidence) -> Evidence:
         self._log(record, f"waiting {step.seconds:g} s: {seen.trouble.text if seen.trouble else ''}")
-        self._runtime.sleep_s(step.seconds * (1 + self._runtime.jitter() / 4 if step.jitter else 1))
+        _sleep(step, self._runtime)
         return replace(seen, trouble=None)
 
     def _unlocked(self, record: Record) -> SigningExchange:

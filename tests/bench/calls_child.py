@@ -94,11 +94,12 @@ def withdraw_once(store: CountedStore, run_id: str) -> None:
     """Do what the operator does, in the context of a first try."""
     from pacifica_provider.assets import WITHDRAWALS
     from pacifica_provider.hooks.pacifica import PacificaHook
+    from pacifica_provider.hooks.requests import WithdrawalRequest
 
     ti = SimpleNamespace(dag_id="bench", run_id=run_id, task_id="withdraw", map_index=-1, try_number=1)
     run = SimpleNamespace(clear_number=0, run_after=datetime.now(timezone.utc), run_type="manual")
     context = {"ti": ti, "dag_run": run, "asset_state_store": {WITHDRAWALS: store}}
-    PacificaHook(CONN_ID).withdraw_for_operator(SYMBOL, "1", context, None, allow_backfill=False, tag_amount=False)
+    PacificaHook(CONN_ID).withdraw_as_asked(WithdrawalRequest(SYMBOL, "1", one_reference=True), context)
 
 
 if __name__ == "__main__":

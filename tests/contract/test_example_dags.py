@@ -35,6 +35,7 @@ pages = {
 print("PARSED" + json.dumps([bag.import_errors, tasks, pages]))
 """
 EXPECTED = {
+    "example_sweep": {"withdraw": ["WithdrawSpotAssetOperator", []]},
     "example_withdraw": {
         "withdraw": ["WithdrawSpotAssetOperator", ["wait_until_settled"]],
         "wait_until_settled": ["WithdrawalBatchSensor", []],
@@ -76,11 +77,12 @@ def test_the_examples_parse_without_a_connection_or_the_network(tmp_path: Path) 
 def test_each_example_says_on_airflow_s_page_what_it_does_and_needs(tmp_path: Path) -> None:
     """Its text names the connection, and says of a scheduled one that unpausing it withdraws at once."""
     _, _, pages = parse(ROOT / "dags_examples", tmp_path)
-    scheduled = [name for name, (_, schedule) in pages.items() if schedule is not None]
+    scheduled = sorted(name for name, (_, schedule) in pages.items() if schedule is not None)
 
     assert [name for name, (text, _) in pages.items() if "`pacifica_default`" not in (text or "")] == []
-    assert scheduled == ["example_withdraw_mapped"]
-    assert "**Unpausing this DAG makes its latest run at once, and so withdraws at once.**" in pages[scheduled[0]][0]
+    assert scheduled == ["example_sweep", "example_withdraw_mapped"]
+    for name in scheduled:
+        assert "**Unpausing this DAG makes its latest run at once, and so withdraws at once.**" in pages[name][0]
 
 
 def test_the_readers_say_the_same_of_the_same_withdrawal(capsys: pytest.CaptureFixture[str]) -> None:

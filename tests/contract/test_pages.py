@@ -26,13 +26,20 @@ PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *so
 BLOCK = re.compile(r"(?:^<!-- (file|not run): ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:`|^|; )((?:make|python -m|airflow pacifica) [^`:;#\n]+)", re.MULTILINE)
 USERS_PROJECT = Path(__file__).parent / "users_project"
-README_TEST = """
+TEST_OF_PAGES = """
 from dags.daily_withdrawal import dag
+from dags.sweep import dag as sweep
 
 
 def test_it_pays_once(pacifica_exchange):
     assert dag.test().state == "success"
     pacifica_exchange.assert_paid_once("1.5", "SOL")
+
+
+def test_it_sweeps_all_but_the_reserve_though_the_answer_is_lost(pacifica_exchange):
+    pacifica_exchange.lost_answer()
+    assert sweep.test().state == "success"
+    pacifica_exchange.assert_paid_once("999997.5", "SOL")
 """
 
 
@@ -129,7 +136,7 @@ def test_a_page_runs(name: str, tmp_path: Path, airflow_home: Path) -> None:
 
 def test_every_other_page_has_nothing_to_run() -> None:
     """What is not run above is marked, or is the runbook's JSON, which is read below."""
-    run = {"README.md", "connection.md", "sandbox.md", "testing.md"}
+    run = {"README.md", "connection.md", "sandbox.md", "sweeps.md", "testing.md"}
     left = [(page.name, block) for page in PAGES for block in blocks_of(page.read_text()) if page.name not in run]
 
     assert {(name, block.language) for name, block in left if block.how != "not run" and block.language != "text"} == {
@@ -151,14 +158,15 @@ def test_the_decisions_of_the_runbook_are_ones() -> None:
 
 def test_a_user_s_project_has_what_the_pages_promise(tmp_path: Path, airflow_home: Path) -> None:
     """
-    Its DAGs are README's and those of docs/testing.md, its tests that page's and ``users_project``'s.
+    Its DAGs are those of README and of docs/testing.md and sweeps.md, its tests that page's and ``users_project``'s.
 
     They are run by what the page says, in a pytest that knows nothing of this one.
     """
     project = tmp_path / "project"
     shutil.copytree(USERS_PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))
-    assert script_of(blocks_of((ROOT / "README.md").read_text(encoding="utf-8")), project) == ""
-    (project / "test_readme.py").write_text(README_TEST, encoding="utf-8")
+    for page in ("README.md", "docs/sweeps.md"):
+        assert script_of(blocks_of((ROOT / page).read_text(encoding="utf-8")), project) == ""
+    (project / "test_of_pages.py").write_text(TEST_OF_PAGES, encoding="utf-8")
     script = script_of(blocks_of((ROOT / "docs/testing.md").read_text(encoding="utf-8")), project)
 
     printed = run_there(project, airflow_home, script)

@@ -16,7 +16,7 @@ from pacifica_provider.withdrawals.ledger import Ledger
 SIGNATURES = {
     "api.signing:Signer.from_base58": "(secret: str) -> Signer",
     "withdrawals.withdraw:withdraw": (
-        "(identity: RunIdentity, order: Order, base_url: str, *, context: TryContext, ledger: Ledger, "
+        "(identity: RunIdentity, order: Order | SettleOrder, base_url: str, *, context: TryContext, ledger: Ledger, "
         "exchange: ReadingExchange, make_signer: Callable[[], SigningExchange], policy: Policy, runtime: Runtime)"
         " -> StoredReceipt"
     ),
@@ -26,7 +26,7 @@ SIGNATURES = {
     ),
     "withdrawals.withdraw:TryContext": (
         "(first_try: bool, run_after_ms: int, adoption: Literal[window, never, amount] = window, "
-        "instance: str | None = None, case_command: str = ) -> None"
+        "instance: str | None = None, case_command: str = , sweeps: bool = False) -> None"
     ),
     "withdrawals.withdraw:Policy": (
         "(key_trust_ms: int = 540000, skew_ms: int = 5000, list_lag_ms: int = 30000, posts_per_try: int = 2, "
@@ -46,7 +46,7 @@ SIGNATURES = {
     "hooks.pacifica:PacificaHook": "(pacifica_conn_id: str = 'pacifica_default', **kwargs: Any) -> None",
     "hooks.pacifica:PacificaHook.withdraw_spot_asset": (
         "(self, symbol: object, amount: object, *, context: Mapping[str, Any], withdrawal_ref: str | None = None, "
-        "allow_backfill: bool = False) -> Receipt"
+        "reserve: object = None, minimum: object = None, allow_backfill: bool = False) -> Receipt"
     ),
     "hooks.pacifica:PacificaHook.pending_withdrawals": "(self) -> tuple[PendingWithdrawal, ...]",
     "hooks.pacifica:PacificaHook.withdrawal_history": (
@@ -62,7 +62,8 @@ SIGNATURES = {
 OPERATORS = {
     "operators.withdraw:WithdrawSpotAssetOperator": (
         *("symbol", "amount", "withdrawal_ref", "pacifica_conn_id", "wait_for_settlement", "deferrable"),
-        *("poll_interval", "settlement_timeout", "allow_backfill", "tag_amount", "retries", "retry_delay"),
+        *("poll_interval", "settlement_timeout", "allow_backfill", "reserve", "minimum", "preflight", "dry_run"),
+        *("tag_amount", "retries", "retry_delay"),
     ),
     "sensors.withdrawal:WithdrawalBatchSensor": ("symbol", "batch_nonce", "amount", "pacifica_conn_id", "deferrable"),
 }
@@ -76,6 +77,10 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "poll_interval": 30,
         "settlement_timeout": timedelta(hours=72),
         "allow_backfill": False,
+        "reserve": None,
+        "minimum": None,
+        "preflight": False,
+        "dry_run": False,
         "tag_amount": False,
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
@@ -87,7 +92,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     },
 }
 TEMPLATE_FIELDS = {
-    "operators.withdraw:WithdrawSpotAssetOperator": ("symbol", "amount", "withdrawal_ref"),
+    "operators.withdraw:WithdrawSpotAssetOperator": ("symbol", "amount", "withdrawal_ref", "reserve", "minimum"),
     "sensors.withdrawal:WithdrawalBatchSensor": ("symbol", "batch_nonce", "amount"),
 }
 # The parts of the seam that an outside harness has to write or fill in.

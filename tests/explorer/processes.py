@@ -135,13 +135,14 @@ class Process:
         try:
             receipt = withdraw(
                 world.identity(reference),
-                Order("SOL", self.task.amount),
+                self._everything if world.setting.sweeps else Order("SOL", self.task.amount),
                 BASE_URL,
                 context=TryContext(
                     first_try=self.context["first_try"],
                     run_after_ms=world.run_after_ms,
                     adoption="window" if world.setting.kind == "plain" else "never",
                     instance=self.task.instance,
+                    sweeps=world.setting.sweeps,
                 ),
                 ledger=_Ledger(self),
                 exchange=_Exchange(self),
@@ -155,6 +156,11 @@ class Process:
             raise
         self.say(f"returns the receipt of batch {receipt.batch_nonce}{', adopted' if receipt.adopted else ''}")
         self._judge_receipt(reference, receipt)
+
+    def _everything(self, recorded: Order | None) -> Order:
+        """Return what there is: the task's amount, and after each withdrawal of it a little less."""
+        ours = sum(row.reference is not None for row in self.world.rows)
+        return recorded or Order("SOL", self.task.amount - ours)
 
     def _judge_receipt(self, reference: str, receipt: StoredReceipt) -> None:
         self.world.judge_receipt(reference, receipt.batch_nonce)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.outcomes import Outcome
 
 PLAIN = [Setting(), Setting(fenced=False), Setting(newborn=True)]
+SWEEPS = [Setting(sweeps=True), Setting(fenced=False, sweeps=True), Setting(newborn=True, sweeps=True)]
 TWO = [
     Setting("pair"),
     Setting("pair", fenced=False),
@@ -30,7 +31,7 @@ TWO = [
 A5 = "A5 no fence: a frozen try overwrote what a later one wrote"
 
 
-@pytest.mark.parametrize("setting", [*PLAIN, *TWO], ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", [*PLAIN, *SWEEPS, *TWO], ids=lambda setting: setting.name)
 def test_every_schedule_with_one_fault_keeps_the_promise(setting: Setting) -> None:
     """No schedule with one fault pays twice, says what is not so or is stuck; only without a fence one edge is met."""
     report = explore(setting, 1)

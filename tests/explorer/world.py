@@ -42,18 +42,20 @@ class Setting:
 
     ``plain``: one task instance that withdraws under one reference. ``pair``: one ``@task`` that withdraws under two,
     one after the other. ``mapped``: two instances of a mapped task, a reference each. ``newborn``: the first try finds
-    no ledger, so the ledger is younger than the run.
+    no ledger, so the ledger is younger than the run. ``sweeps``: the order is everything there is; once it is
+    withdrawn there is something else.
     """
 
     kind: Kind = "plain"
     fenced: bool = True
     newborn: bool = False
+    sweeps: bool = False
 
     @property
     def name(self) -> str:
         """As the command line names it."""
         fence = "fenced" if self.fenced else "unfenced"
-        return f"{self.kind}-{fence}{'-newborn' if self.newborn else ''}"
+        return f"{self.kind}-{fence}{'-newborn' if self.newborn else ''}{'-sweeps' if self.sweeps else ''}"
 
 
 @dataclass(frozen=True, slots=True)

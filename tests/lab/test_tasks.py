@@ -77,6 +77,17 @@ def test_a_mapped_task_without_a_reference_sends_nothing(cluster: TestCluster) -
     assert run.payer.posts() == []
 
 
+def test_a_killed_sweep_is_retried_with_the_amount_that_it_read(cluster: TestCluster) -> None:
+    """By the retry the withdrawal is out of the balance: the first amount is adopted, and nothing more is taken."""
+    run = cluster.run("pay_everything", cluster.payer(), accident=accident("after_post"))
+
+    assert run.wait() == "success"
+
+    receipt, debit = run.receipt(), run.only_debit()
+    assert (receipt["requested_amount"], receipt["adopted"]) == ("99997.5", True)
+    assert (Decimal(debit["amount"]), run.tries()) == (Decimal("99997.5"), 2)
+
+
 def test_the_hook_in_a_task_pays_once_too(cluster: TestCluster) -> None:
     """By the context handed over, killed after its receipt (F38), and by get_current_context, twice with references."""
     run = cluster.run("pay_by_hook", cluster.payer(), task_id="by_context", accident=accident("after_receipt"))

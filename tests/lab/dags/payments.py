@@ -19,6 +19,9 @@ MANY: dict[str, Any] = {"max_active_runs": 64, "default_args": RETRYING}
 with DAG("pay", schedule=None, **MANY):
     Pay(task_id="withdraw", **ORDER)
 
+with DAG("pay_everything", schedule=None, **MANY):
+    Pay(task_id="withdraw", **{**ORDER, "amount": "all", "reserve": "2.5"})
+
 with DAG("pay_too", schedule=None, **MANY):
     Pay(task_id="withdraw", **ORDER)
 

@@ -19,6 +19,7 @@ from pacifica_provider.exceptions import (
     Unresolved,
 )
 from pacifica_provider.hooks.pacifica import PacificaHook
+from pacifica_provider.hooks.requests import WithdrawalRequest
 from pacifica_provider.hooks.task_context import TaskRun
 from pacifica_provider.withdrawals.identity import RunIdentity
 
@@ -250,11 +251,11 @@ def test_a_lost_answer_under_a_reference_is_a_person_s_to_settle(task_context: T
 
 def test_the_operator_s_task_has_one_reference_for_ever(task_context: TaskContext) -> None:
     """Through the hook a task may withdraw under several; through the operator it may not (F101)."""
-    words: dict[str, Any] = {"allow_backfill": False, "tag_amount": False}
     hook = PacificaHook()
-    hook.withdraw_for_operator("SOL", "1", task_context.context(), "daily-1", **words)
+    first, second = (WithdrawalRequest("SOL", "1", ref, one_reference=True) for ref in ("daily-1", "daily-2"))
+    hook.withdraw_as_asked(first, task_context.context())
     with pytest.raises(ParameterMismatch, match="under the withdrawal_ref 'daily-1'") as caught:
-        hook.withdraw_for_operator("SOL", "1", task_context.context(), "daily-2", **words)
+        hook.withdraw_as_asked(second, task_context.context())
 
     assert isinstance(caught.value, AirflowFailException)
     assert len(task_context.posts()) == 1
@@ -264,9 +265,8 @@ def test_a_tagged_amount_is_a_little_less_and_settles_itself(task_context: TaskC
     """Its answer lost, under a reference: it is recognised by its amount alone (5.3)."""
     task_context.fault("reset", when="after_commit")
     task_context.map_index = 0
-    receipt = PacificaHook().withdraw_for_operator(
-        "SOL", "1", task_context.context(), "a", allow_backfill=False, tag_amount=True
-    )
+    request = WithdrawalRequest("SOL", "1", "a", tag_amount=True, one_reference=True)
+    receipt = PacificaHook().withdraw_as_asked(request, task_context.context())
 
     assert receipt["adopted"]
     assert Decimal("0.9999") < Decimal(receipt["requested_amount"]) < 1
@@ -313,8 +313,17 @@ def test_the_hook_has_one_withdrawing_method() -> None:
     methods = [name for name in vars(PacificaHook) if "withdraw" in name and not name.startswith("_")]
     parameters = inspect.signature(PacificaHook.withdraw_spot_asset).parameters
 
-    assert methods == ["pending_withdrawals", "withdrawal_history", "withdraw_spot_asset", "withdraw_for_operator"]
-    assert list(parameters) == ["self", "symbol", "amount", "context", "withdrawal_ref", "allow_backfill"]
+    assert methods == ["pending_withdrawals", "withdrawal_history", "withdraw_spot_asset", "withdraw_as_asked"]
+    assert list(parameters) == [
+        "self",
+        "symbol",
+        "amount",
+        "context",
+        "withdrawal_ref",
+        "reserve",
+        "minimum",
+        "allow_backfill",
+    ]
     assert parameters["context"].default is inspect.Parameter.empty
     assert parameters["context"].kind is inspect.Parameter.KEYWORD_ONLY
 

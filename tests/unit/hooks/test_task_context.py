@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pacifica_provider.exceptions import ConfigurationError
+from pacifica_provider.hooks.requests import WithdrawalRequest
 from pacifica_provider.hooks.task_context import TaskRun, case_command, runtime
 from pacifica_provider.withdrawals.identity import RunIdentity
 
@@ -35,7 +36,8 @@ def of_try(
     reference: str | None = None, *, one_reference: bool = True, tagged: bool = False, **changes: Any
 ) -> TryContext:
     """Return what the protocol is told of such a try."""
-    return TaskRun.from_context(context(**changes)).try_context(reference, one_reference=one_reference, tagged=tagged)
+    request = WithdrawalRequest("SOL", "1", reference, one_reference=one_reference, tag_amount=tagged)
+    return TaskRun.from_context(context(**changes)).try_context(request)
 
 
 def test_the_identity_is_the_run_s() -> None:

@@ -36,7 +36,7 @@ def operator(**changes: Any) -> WithdrawSpotAssetOperator:
 
 def test_only_the_order_is_templated() -> None:
     """Connection, waiting and backfill are not for a DAG run to choose (S08)."""
-    assert WithdrawSpotAssetOperator.template_fields == ("symbol", "amount", "withdrawal_ref")
+    assert WithdrawSpotAssetOperator.template_fields == ("symbol", "amount", "withdrawal_ref", "reserve", "minimum")
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -54,6 +54,10 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "poll_interval": 30,
         "settlement_timeout": timedelta(hours=72),
         "allow_backfill": False,
+        "reserve": None,
+        "minimum": None,
+        "preflight": False,
+        "dry_run": False,
         "tag_amount": False,
         "retries": 3,
         "retry_delay": timedelta(minutes=1),

@@ -22,7 +22,7 @@ from pacifica_provider.exceptions import (
 from pacifica_provider.withdrawals.identity import Order, RunIdentity
 from pacifica_provider.withdrawals.ledger import decision_entry
 from pacifica_provider.withdrawals.matching import listed_rows
-from pacifica_provider.withdrawals.messages import Messages, utc_text
+from pacifica_provider.withdrawals.messages import Messages, unread, utc_text
 from pacifica_provider.withdrawals.protocol import Asked, End
 from pacifica_provider.withdrawals.record import Record, StoredReceipt
 from tests.support.listed import IDENTITY, LOST, ORDER, RECORD, T0, pending, reading, settled
@@ -196,7 +196,7 @@ def test_a_guard_s_refusal_is_repeated_with_what_may_have_moved_first() -> None:
 
 def test_a_ledger_that_could_not_be_read_leaves_it_open() -> None:
     """Nothing is known of the record, so nothing is claimed of it (F44)."""
-    error = SAY.unread("EOFError: ")
+    error = unread("EOFError: ")
 
     assert type(error) is Unresolved
     assert "Whether an earlier one did stands in the record that could not be read" in str(error)

@@ -19,7 +19,7 @@ from pacifica_provider.api.models import BridgeParameters, PendingWithdrawal, Re
 from pacifica_provider.api.outcomes import Accepted, Duplicate, Outcome, Unknown
 from pacifica_provider.exceptions import OutcomeUnknown, Unresolved
 from pacifica_provider.withdrawals.identity import Order, RunIdentity
-from pacifica_provider.withdrawals.ledger import Ledger
+from pacifica_provider.withdrawals.ledger import Ledger, LedgerState
 from pacifica_provider.withdrawals.withdraw import (
     Policy,
     ReadingExchange,
@@ -122,11 +122,12 @@ class World:
         print(line)  # noqa: T201 - pytest shows it where a test fails
 
     def try_once(self, amount: str = "1.5", reference: str | None = None, **context: Any) -> Any:
-        """Run one try of the task."""
+        """Run one try of the task; ``context["sweeps"]`` makes the amount what a new record is begun with."""
         self.tries += 1
+        order = Order.parse("SOL", amount)
         return withdraw(
             RunIdentity("account", "pay", "run-1", "withdraw", reference),
-            Order.parse("SOL", amount),
+            (lambda recorded: recorded or order) if context.get("sweeps") else order,
             "https://exchange.invalid/api/v1",
             context=TryContext(**{"first_try": self.tries == 1, "run_after_ms": 1_800_000_000_000, **context}),
             ledger=self.ledger,
@@ -169,6 +170,31 @@ def test_a_key_that_may_be_forgotten_is_not_posted_again() -> None:
         world.try_once()
 
     assert (world.exchange.sent, len(world.exchange.rows)) == (1, 1)
+
+
+def test_an_order_that_is_settled_late_is_settled_once() -> None:
+    """Everything there is, say: a later try withdraws what the first one did, though there is another amount by now."""
+    world = World(policy=Policy(posts_per_try=1))
+    world.exchange.lose_answers = 1
+    with pytest.raises(Unresolved, match="MAY have moved"):
+        world.try_once("1.5", sweeps=True)
+    receipt = world.try_once("0.7", sweeps=True)
+
+    assert (receipt.batch_nonce, receipt.requested_amount, receipt.adopted) == (42, Decimal("1.5"), True)
+    assert len(world.exchange.rows) == 1
+
+
+def test_a_lost_record_of_such_an_order_may_have_had_any_amount() -> None:
+    """So whatever is listed since may be its withdrawal; of a fixed amount only what has it (F87)."""
+    world = World()
+    world.try_once("1.5", sweeps=True)
+    world.ledger = DictLedger()
+    LedgerState(world.now_ms + 1, raised=True).write(world.ledger)
+    world.exchange.keys.clear()
+    with pytest.raises(OutcomeUnknown, match="an earlier record of this withdrawal may be lost"):
+        world.try_once("0.7", sweeps=True)
+
+    assert len(world.exchange.rows) == 1
 
 
 @pytest.mark.parametrize("part", [Ledger, ReadingExchange, SigningExchange, Runtime, TryContext, Policy])
