@@ -74,6 +74,7 @@ chaos: $(STAMP) ## a real Airflow under random kills and faults for MINUTES, the
 constraints: $(STAMP) ## compile constraints/ anew (UPGRADE=1: to the newest versions)
 	@dev/constraints.sh $(VENV)/bin/uv 3.3 $(if $(UPGRADE),--upgrade)
 	@dev/constraints.sh $(VENV)/bin/uv 3.1 $(if $(UPGRADE),--upgrade)
+	@dev/constraints.sh $(VENV)/bin/uv dist $(if $(UPGRADE),--upgrade)
 
 clean: ## remove every environment, cache and report
 	@rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov \

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import email
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import pacifica_provider
@@ -21,10 +24,12 @@ import pacifica_provider
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "htmlcov")
 NAME = f"airflow_provider_pacifica-{pacifica_provider.__version__}"
-INFO, DATA = f"{NAME}.dist-info", f"{NAME}.data"
-PAGES = f"{DATA}/data/share/doc/airflow-provider-pacifica"
+INFO = f"{NAME}.dist-info"
+PAGES = f"{NAME}.data/data/share/doc/airflow-provider-pacifica"
+SBOM = "airflow-provider-pacifica.cdx.json"
 # A link or a picture in Markdown, by its target, and the target that a link is given by name.
 LINK = re.compile(r"\]\(\s*<?([^)>\s]+)|^ {0,3}\[[^]]+\]:\s*<?([^>\s]+)|(?:href|src)=[\"']?([^\"'\s>]+)", re.MULTILINE)
+PICTURE = re.compile(r"!\[[^]]*\]\(([^)\s]+)")
 NAMED = re.compile(r"`((?:docs|dags_examples)/[^`]*|[A-Z]+\.md)`")
 # Only Airflow 3.1 calls what imports it, and that Airflow has it.
 BROUGHT_BY_AIRFLOW_3_1 = {"wtforms"}
@@ -32,7 +37,13 @@ BROUGHT_BY_AIRFLOW_3_1 = {"wtforms"}
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Build the wheel from a copy of the tree, with the installed build backend and no network."""
+    """
+    Return the wheel that ``make dist`` has built and names, to be released.
+
+    Without one, build it from a copy of the tree, with the installed build backend and no network.
+    """
+    if built := os.environ.get("PACIFICA_WHEEL"):
+        return zipfile.ZipFile(built)
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*LEFT_OUT))
     command = [
@@ -47,22 +58,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (built,) = folder.glob("*.whl")
-    return zipfile.ZipFile(built)
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
 def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """Every module of the package, ``py.typed``, the metadata and the pages; nothing of tests or dev."""
-    files = {name for name in wheel.namelist() if not name.startswith((f"{INFO}/", f"{DATA}/data/share/doc/"))}
-    package = {
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "pacifica_provider").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    """Every module, ``py.typed``, the metadata, and the pages with their pictures; nothing of tests or dev."""
+    folders = [ROOT / each for each in ("pacifica_provider", "docs", "dags_examples")]
+    found = [path for each in folders for path in each.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    tree = {str(path.relative_to(ROOT)) for path in found}
+    package = {each for each in tree if each.startswith("pacifica_provider/")}
+    pages = {*(tree - package), "README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+    metadata = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", f"sboms/{SBOM}"}
 
-    assert package == files
-    assert "pacifica_provider/py.typed" in files
-    assert "pacifica_provider/sandbox/__main__.py" in files
+    assert {*package, *(f"{PAGES}/{each}" for each in pages), *(f"{INFO}/{each}" for each in metadata)} == {
+        *wheel.namelist()
+    }
+    assert {"pacifica_provider/py.typed", "pacifica_provider/sandbox/__main__.py"} < package
 
 
 def test_the_wheel_holds_the_licence(wheel: zipfile.ZipFile) -> None:
@@ -111,16 +122,43 @@ def links_of(text: str) -> list[str]:
 
 
 def test_every_page_that_the_index_page_names_is_installed(wheel: zipfile.ZipFile) -> None:
-    """Below ``share/doc``, under the path that README.md has for it, and word for word."""
+    """Below ``share/doc``, under the path that README.md has for it, and every page word for word."""
     named = set(NAMED.findall((ROOT / "README.md").read_text(encoding="utf-8"))) - {"dags_examples/"}
-    pages = {path for folder in ("docs", "dags_examples") for path in (ROOT / folder).iterdir() if path.is_file()}
-    installed = {name for name in wheel.namelist() if name.startswith(f"{PAGES}/") and not name.endswith("/")}
+    installed = {name for name in wheel.namelist() if name.startswith(f"{PAGES}/")}
 
     assert {f"{PAGES}/{each}" for each in named} <= installed
-    assert {f"{PAGES}/{path.relative_to(ROOT)}" for path in pages} <= installed
     assert [
         name for name in installed if wheel.read(name) != (ROOT / name.removeprefix(f"{PAGES}/")).read_bytes()
     ] == []
+
+
+def test_every_picture_of_an_installed_page_is_installed(wheel: zipfile.ZipFile) -> None:
+    """Where the page looks for it, and no picture that no page shows."""
+    shown = {
+        str(Path(name).parent / target)
+        for name in wheel.namelist()
+        if name.startswith(PAGES) and name.endswith(".md")
+        for target in PICTURE.findall(wheel.read(name).decode())
+    }
+
+    assert {name for name in wheel.namelist() if name.endswith(".png")} == shown != set()
+
+
+def test_the_bill_of_materials_says_what_the_metadata_says(wheel: zipfile.ZipFile) -> None:
+    """PEP 770: the package and every declared dependency with its range; no date and no number that changes."""
+    document = json.loads(wheel.read(f"{INFO}/sboms/{SBOM}"))
+    metadata = email.message_from_bytes(wheel.read(f"{INFO}/METADATA"))
+    package, components = document["metadata"]["component"], document["components"]
+    declared = [Requirement(each) for each in metadata.get_all("Requires-Dist", [])]
+
+    assert (package["name"], package["version"]) == (metadata["Name"], metadata["Version"])
+    assert package["licenses"] == [{"expression": metadata["License-Expression"]}]
+    assert {
+        (each["name"], SpecifierSet(each["versionRange"].removeprefix("vers:pypi/").replace("|", ",")))
+        for each in components
+    } == {(each.name, each.specifier) for each in declared}
+    assert {each["name"] for each in components if each["scope"] == "optional"} == {"pytest", "time-machine"}
+    assert not {"timestamp", "serialNumber"} & {*document, *document["metadata"]}
 
 
 def test_the_wheel_declares_what_it_imports(wheel: zipfile.ZipFile) -> None:
