@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from pacifica_provider import exceptions
 from pacifica_provider.withdrawals import withdraw as withdraw_module
 from pacifica_provider.withdrawals.ledger import Ledger
 
+ROOT = Path(__file__).parents[2]
 SIGNATURES = {
     "api.signing:Signer.from_base58": "(secret: str) -> Signer",
     "withdrawals.withdraw:withdraw": (
@@ -223,4 +226,11 @@ def test_the_package_itself_holds_its_version_only() -> None:
     submodules = {name for name in public if inspect.ismodule(getattr(pacifica_provider, name))}
 
     assert public - submodules <= {"annotations"}
-    assert pacifica_provider.__version__.count(".") == 2
+
+
+def test_the_changelog_s_newest_heading_is_the_version() -> None:
+    """The version is written once in the package; what it brings is told under it."""
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert headings[0] == pacifica_provider.__version__
+    assert headings[0].count(".") == 2
