@@ -19,7 +19,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.hooks.pacifica"]}],
-        "operators": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.operators.withdraw"]}],
+        "operators": [
+            {
+                "integration-name": "Pacifica",
+                "python-modules": ["pacifica_provider.operators.withdraw", "pacifica_provider.operators.prepare"],
+            }
+        ],
         "sensors": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.sensors.withdrawal"]}],
         "triggers": [{"integration-name": "Pacifica", "python-modules": ["pacifica_provider.triggers.withdrawal"]}],
         "extra-links": [

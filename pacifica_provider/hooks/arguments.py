@@ -215,6 +215,12 @@ def _unix_ms(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be whole Unix milliseconds, not {shown(value)}.")
 
 
+def _task_ids(name: str, value: object) -> None:
+    each = [value] if isinstance(value, str) else value
+    if not isinstance(each, (list, tuple)) or not all(isinstance(one, str) and one and is_known(one) for one in each):
+        raise ConfigurationError(f"{name} must be the id of a task, or a list of them, not {shown(value)}.")
+
+
 def _amount(_: str, value: object) -> None:
     if value != ALL:
         parse_amount(value)
@@ -232,6 +238,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "deferrable": _flag,
     "allow_backfill": _flag,
     "tag_amount": _flag,
+    "approvals": _task_ids,
     "preflight": _flag,
     "dry_run": _flag,
     "settlement_timeout": _duration,

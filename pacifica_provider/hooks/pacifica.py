@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from pacifica_provider.exceptions import (
     ConfigurationError,
     KeyMaterialError,
     Retryable,
-    Unreachable,
     Unresolved,
     WithdrawalRejected,
 )
@@ -24,6 +23,7 @@ from pacifica_provider.hooks.arguments import NOTHING_BY_THIS_TRY, refuse_wrong
 from pacifica_provider.hooks.failures import failing_without_retry
 from pacifica_provider.hooks.requests import WithdrawalRequest
 from pacifica_provider.hooks.settings import ConnectionSettings
+from pacifica_provider.withdrawals.ledger import prepared_entry, withdrawal_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.client import PacificaClient
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
-    from pacifica_provider.hooks.receipts import Receipt, Rehearsal
+    from pacifica_provider.hooks.receipts import PreparedOrder, Receipt, Rehearsal
     from pacifica_provider.hooks.requests import OrderSettler
     from pacifica_provider.hooks.task_context import TaskRun
     from pacifica_provider.withdrawals.identity import RunIdentity
@@ -205,6 +205,10 @@ class PacificaHook(BaseHook):
 
         case = self._begin(request, context)
         settings, settle = self.settings, case.settle
+        approvers: tuple[str, ...] = ()
+        if request.approvals:
+            with case.run.speaking_for_this_try():
+                approvers = self._approved(request, case, context)
         try:
             receipt = withdraw(
                 case.identity,
@@ -222,7 +226,8 @@ class PacificaHook(BaseHook):
                 error.args = (f"{error} The account is {settings.account}, and {self._signer_text()}.",)
             raise
         case.run.note_withdrawn(request.withdrawal_ref)
-        return receipt_json(receipt, settings, settle.symbol, case.identity.idempotency_key())
+        said = receipt_json(receipt, settings, settle.symbol, case.identity.idempotency_key())
+        return {**said, "approved_by": list(approvers)} if approvers else said
 
     def rehearse(self, request: WithdrawalRequest, context: Mapping[str, Any]) -> Rehearsal:
         """
@@ -233,33 +238,100 @@ class PacificaHook(BaseHook):
         :raises AirflowSkipException: for a sweep for which there is too little.
         """
         from pacifica_provider.hooks.receipts import rehearsal
-        from pacifica_provider.withdrawals.ledger import LedgerUnavailableError, withdrawal_entry
-        from pacifica_provider.withdrawals.record import Record
-        from pacifica_provider.withdrawals.withdraw import withdrawal_fee
 
         with failing_without_retry():
             case = self._begin(request, context)
-            mine = case.identity
-            try:
-                entry = withdrawal_entry(mine.dag_id, mine.run_id, mine.task_id, mine.withdrawal_ref)
-                stored = case.ledger.get(entry)
-            except LedgerUnavailableError as error:
-                raise Unreachable(f"Airflow's ledger could not be read ({error}). Nothing was sent.") from None
-            record = None if stored is None else Record.from_json(stored)
-            order = case.settle(None if record is None or record.state == "rejected" else record.order)
-            self._unlocked(request, case)
-            fee = withdrawal_fee(self._reader, order.symbol)
-        state = "none" if record is None else record.state
+            state, fee = self._rehearsed(request, case)
+        order, key = case.settle.settled, case.identity.idempotency_key()
         self.log.info("%s: dry run, nothing is sent or written down; state of the record: %s", order, state)
-        return rehearsal(order, fee, self.settings, mine.idempotency_key(), state)
+        return rehearsal(order, fee, self.settings, key, state)
 
-    def _begin(self, request: WithdrawalRequest, context: Mapping[str, Any]) -> _Case:
+    def prepare(
+        self, request: WithdrawalRequest, context: Mapping[str, Any], *, withdraw_task_id: str
+    ) -> PreparedOrder:
+        """
+        Settle the order of another task of this run, check it as a dry run does, and write it down for approval.
+
+        What is written never changes: the run withdraws that or nothing.
+
+        :param withdraw_task_id: the task that will withdraw.
+        :raises ParameterMismatch: if another order was prepared for it in this run.
+        :raises PacificaError, AirflowSkipException: as ``rehearse``.
+        """
+        from pacifica_provider.hooks.receipts import prepared_json
+        from pacifica_provider.withdrawals.identity import fingerprint
+        from pacifica_provider.withdrawals.prepared import Prepared
+
+        with failing_without_retry():
+            case = self._begin(request, context, withdraw_task_id)
+            entry = prepared_entry(*case.names)
+            stored = self._entry(case, entry)
+            written = None if stored is None else Prepared.from_json(stored)
+            if written is not None:
+                case.settle.prepared = written.order
+            _, fee = self._rehearsed(request, case)
+            order, settings = case.settle.settled, self.settings
+            if written is None:
+                now_ms = self._runtime().now_ms()
+                written = Prepared.of(
+                    case.identity, order, settings.base_url, environment=settings.environment, fee=fee, now_ms=now_ms
+                )
+                with _unwritten():
+                    case.ledger.set(entry, written.to_json())
+            written.refuse_another(fingerprint(case.identity, settings.base_url, order), order)
+        prepared = prepared_json(written)
+        self.log.info("Prepared for approval, nothing is sent: %s", prepared["text"])
+        return prepared
+
+    def _rehearsed(self, request: WithdrawalRequest, case: _Case) -> tuple[str, Decimal | None]:
+        """Settle and check the order, and return the state of its record, and the present fee."""
+        from pacifica_provider.withdrawals.record import Record
+        from pacifica_provider.withdrawals.withdraw import withdrawal_fee
+
+        stored = self._entry(case, withdrawal_entry(*case.names))
+        record = None if stored is None else Record.from_json(stored)
+        order = case.settle(None if record is None or record.state == "rejected" else record.order)
+        self._unlocked(request, case)
+        return "none" if record is None else record.state, withdrawal_fee(self._reader, order.symbol)
+
+    def _entry(self, case: _Case, name: str) -> object | None:
+        with _unwritten():
+            return case.ledger.get(name)
+
+    def _approved(self, request: WithdrawalRequest, case: _Case, context: Mapping[str, Any]) -> tuple[str, ...]:
+        """Let the order be what was prepared, and return who approved that; it is noted before anything is sent."""
+        from pacifica_provider.withdrawals.identity import fingerprint
+        from pacifica_provider.withdrawals.prepared import Prepared, read_approval
+
+        stored = self._entry(case, prepared_entry(*case.names))
+        if stored is None:
+            raise ConfigurationError(
+                "No order was prepared for this task: a PrepareWithdrawalOperator has to run before it is approved. "
+                "Nothing was sent."
+            )
+        prepared = Prepared.from_json(stored)
+        case.settle.prepared = prepared.order
+        order = case.settle(prepared.order)
+        prepared.refuse_another(fingerprint(case.identity, self.settings.base_url, order), order)
+        if len(prepared.approved_by) < len(request.approvals):
+            prepared = prepared.approved(
+                [read_approval(task_id, _returned(context["ti"], task_id)) for task_id in request.approvals]
+            )
+            with _unwritten():
+                case.ledger.set(prepared_entry(*case.names), prepared.to_json())
+        self.log.info("%s: approved by %s", prepared.order, ", ".join(prepared.approved_by))
+        return prepared.approved_by
+
+    def _begin(
+        self, request: WithdrawalRequest, context: Mapping[str, Any], withdraw_task_id: str | None = None
+    ) -> _Case:
         """Check what a task asks for, and say it; nothing is read of the exchange yet."""
         from pacifica_provider.hooks.ledgers import ledger_for
         from pacifica_provider.hooks.requests import OrderSettler
         from pacifica_provider.hooks.task_context import TaskRun
 
         run = TaskRun.from_context(context)
+        run = run if withdraw_task_id is None else replace(run, task_id=withdraw_task_id)
         with run.speaking_for_this_try():
             ledger = ledger_for(context)
             with _born_if_refused(ledger, self._runtime()):
@@ -429,6 +501,12 @@ class _Case:
     ledger: Ledger
     settle: OrderSettler
 
+    @property
+    def names(self) -> tuple[str, str, str, str | None]:
+        """What the ledger names its entries by."""
+        mine = self.identity
+        return mine.dag_id, mine.run_id, mine.task_id, mine.withdrawal_ref
+
 
 @contextmanager
 def _born_if_refused(ledger: Ledger, runtime: Runtime) -> Iterator[None]:
@@ -445,6 +523,24 @@ def _born_if_refused(ledger: Ledger, runtime: Runtime) -> Iterator[None]:
         with suppress(LedgerUnavailableError):
             LedgerState.of(ledger, runtime.now_ms())
         raise
+
+
+@contextmanager
+def _unwritten() -> Iterator[None]:
+    """Say of a ledger that could not be used before anything was sent that this try sent nothing."""
+    from pacifica_provider.withdrawals.ledger import LedgerUnavailableError
+    from pacifica_provider.withdrawals.messages import unread
+
+    try:
+        yield
+    except LedgerUnavailableError as error:
+        raise unread(str(error)) from None
+
+
+def _returned(ti: Any, task_id: str) -> object:
+    """Return what another task of the run returned: the one of the same mapped group, or the only one."""
+    said = ti.xcom_pull(task_ids=task_id)
+    return ti.xcom_pull(task_ids=task_id, map_indexes=-1) if said is None else said
 
 
 def _limits_text(settings: ConnectionSettings) -> str:

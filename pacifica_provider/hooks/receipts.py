@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, TypedDict
 
 from pacifica_provider.api.amounts import canonical_text, difference
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from pacifica_provider.hooks.settings import ConnectionSettings
     from pacifica_provider.withdrawals.identity import Order
+    from pacifica_provider.withdrawals.prepared import Prepared
     from pacifica_provider.withdrawals.record import StoredReceipt
 
 
@@ -28,10 +28,54 @@ class _Accepted(TypedDict):
 
 
 class Receipt(_Accepted, total=False):
-    """What a withdrawal returns: amounts as decimal text, times in Unix milliseconds; the last two once it settled."""
+    """
+    What a withdrawal returns: amounts as decimal text, times in Unix milliseconds.
+
+    ``transaction_id`` and ``seen_settled_at_ms`` are there once it settled, ``approved_by`` if it needed an approval.
+    """
 
     transaction_id: str
     seen_settled_at_ms: int
+    approved_by: list[str]
+
+
+class PreparedOrder(TypedDict):
+    """
+    What was prepared for approval, as a person is to be shown it: ``text`` in a sentence, and its parts.
+
+    ``fee_amount`` and ``net_amount`` are as they were then, ``None`` if the fee was not known.
+    """
+
+    text: str
+    account: str
+    environment: str
+    symbol: str
+    requested_amount: str
+    fee_amount: str | None
+    net_amount: str | None
+    idempotency_key: str
+    prepared_at_ms: int
+
+
+def prepared_json(prepared: Prepared) -> PreparedOrder:
+    """Return what a person is shown."""
+    fee = prepared.fee_amount
+    net = None if fee is None else canonical_text(difference(prepared.order.amount, Decimal(fee)))
+    cost = "" if fee is None else f" (fee {fee}, so that {net} arrives)"
+    return {
+        "text": (
+            f"Withdraw {prepared.order}{cost} from account {prepared.account} on Pacifica {prepared.environment}, to "
+            f"its own wallet. Idempotency key {prepared.key}."
+        ),
+        "account": prepared.account,
+        "environment": prepared.environment,
+        "symbol": prepared.symbol,
+        "requested_amount": prepared.amount,
+        "fee_amount": fee,
+        "net_amount": net,
+        "idempotency_key": prepared.key,
+        "prepared_at_ms": prepared.prepared_at_ms,
+    }
 
 
 class Rehearsal(TypedDict):

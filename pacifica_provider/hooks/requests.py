@@ -24,7 +24,8 @@ class WithdrawalRequest:
     The arguments of one withdrawal, as a task gave them.
 
     ``amount`` may be ``"all"``; ``reserve`` and ``minimum`` belong to that alone. ``one_reference``: the task withdraws
-    under one reference for ever, as the operator does.
+    under one reference for ever, as the operator does. ``approvals``: the tasks in which a person must have approved
+    the order that was prepared.
     """
 
     symbol: object
@@ -36,6 +37,12 @@ class WithdrawalRequest:
     tag_amount: bool = False
     preflight: bool = False
     one_reference: bool = False
+    approvals: tuple[str, ...] = ()
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether the amount is what there is when the record is begun."""
+        return self.amount == ALL and not self.approvals
 
     def wanted(self) -> Order | Sweep:
         """
@@ -67,11 +74,13 @@ class OrderSettler:
         self._key = key
         self._exchange = exchange
         self._order: Order | None = None
+        self.prepared: Order | None = None
+        """What was prepared, for a withdrawal that needs an approval."""
 
     @property
     def reads(self) -> bool:
         """Whether what may be withdrawn is read before there is an order."""
-        return isinstance(self._wanted, Sweep) or self._request.preflight
+        return self._request.sweeps or self._request.preflight
 
     @property
     def symbol(self) -> str:
@@ -88,8 +97,9 @@ class OrderSettler:
     def __call__(self, recorded: Order | None, /) -> Order:
         """Return the order; nothing is read where the record or the task says it."""
         wanted = self._wanted
+        known = recorded or self.prepared
         if isinstance(wanted, Sweep):
-            self._order = self._swept(wanted) if recorded is None else Order(wanted.symbol, recorded.amount)
+            self._order = self._swept(wanted) if known is None else Order(wanted.symbol, known.amount)
         else:
             self._order = self._tagged(wanted)
             if recorded is None and self._request.preflight:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.hooks.arguments import check_withdrawal_ref
 from pacifica_provider.withdrawals.identity import RunIdentity
-from pacifica_provider.withdrawals.sweep import ALL
 from pacifica_provider.withdrawals.withdraw import Runtime, TryContext
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class TaskRun:
             run_after_ms=self.run_after_ms,
             adoption=adoption,
             instance=f"{self.map_index}/{self.loop_index}" if one else None,
-            sweeps=request.amount == ALL,
+            sweeps=request.sweeps,
             case_command=case_command(self.dag_id, self.run_id, self.task_id, reference),
         )
 

@@ -30,12 +30,13 @@ RETRY_DELAY = timedelta(minutes=1)
 REFERENCE = "{{ task.withdrawal_ref }}"
 _ARGUMENTS = (
     *("wait_for_settlement", "deferrable", "allow_backfill", "tag_amount", "preflight", "dry_run"),
+    "approvals",
     *("settlement_timeout", "poll_interval", "pacifica_conn_id"),
     *("symbol", "amount", "withdrawal_ref", "reserve", "minimum"),
 )
 
 
-def _with_ledger(assets: Any) -> list[Any]:
+def with_ledger(assets: Any) -> list[Any]:
     """
     Return the author's inlets or outlets, and the ledger's asset if it is not among them.
 
@@ -68,7 +69,7 @@ class _PartialWithLedger:
             # Afterwards, as only then the outlets of default_args are among the arguments.
             made = base(**kwargs)
             for name in ("inlets", "outlets"):
-                made.kwargs[name] = _with_ledger(made.kwargs.get(name))
+                made.kwargs[name] = with_ledger(made.kwargs.get(name))
             # What stands at Airflow's own default was chosen by nobody, or by default_args; more retries pay no more.
             if "retries" not in kwargs and made.kwargs["retries"] == conf.getint("core", "default_task_retries"):
                 made.kwargs["retries"] = RETRIES
@@ -150,6 +151,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
     :param allow_backfill: let a run that a backfill created pay.
     :param reserve: what a sweep leaves. (templated)
     :param minimum: a sweep of less than this skips the task. (templated)
+    :param approvals: the ids of the tasks, Airflow's ``ApprovalOperator``, in which somebody must have approved the
+        order that a ``PrepareWithdrawalOperator`` prepared; several need as many people. Nothing else is withdrawn.
     :param preflight: read what may be withdrawn, and fail before anything is sent where Pacifica would certainly
         refuse: too little of it, an amount that the fee takes whole, an asset or bridge that is not active. A sweep
         always does.
@@ -191,6 +194,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
         allow_backfill: bool = False,
         reserve: str | int | Decimal | XComArg | None = None,
         minimum: str | int | Decimal | XComArg | None = None,
+        approvals: str | Sequence[str] = (),
         preflight: bool = False,
         dry_run: bool = False,
         tag_amount: bool = False,
@@ -199,8 +203,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(retries=retries, retry_delay=retry_delay, **kwargs)
-        self.inlets = _with_ledger(self.inlets)
-        self.outlets = _with_ledger(self.outlets)
+        self.inlets = with_ledger(self.inlets)
+        self.outlets = with_ledger(self.outlets)
         if self.map_index_template is None and withdrawal_ref is not None:
             self.map_index_template = REFERENCE
         self.symbol = symbol
@@ -214,6 +218,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
         self.allow_backfill = allow_backfill
         self.reserve = reserve
         self.minimum = minimum
+        self.approvals = approvals
         self.preflight = preflight
         self._rehearses = dry_run  # dry_run is a method of Airflow's
         self.tag_amount = tag_amount
@@ -256,6 +261,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
             tag_amount=self.tag_amount,
             preflight=self.preflight or self._rehearses,
             one_reference=True,
+            approvals=(self.approvals,) if isinstance(self.approvals, str) else tuple(self.approvals),
         )
         if self._rehearses:
             rehearsal = self.hook.rehearse(request, context)

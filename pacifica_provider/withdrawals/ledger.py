@@ -54,6 +54,11 @@ def decision_entry(dag_id: str, run_id: str, task_id: str, withdrawal_ref: str |
     return f"decision_{_digest(dag_id, run_id, task_id, withdrawal_ref)}"
 
 
+def prepared_entry(dag_id: str, run_id: str, task_id: str, withdrawal_ref: str | None) -> str:
+    """Return the name of the entry with the order that was prepared for that withdrawal."""
+    return f"prepared_{_digest(dag_id, run_id, task_id, withdrawal_ref)}"
+
+
 def task_entry(dag_id: str, run_id: str, task_id: str, instance: str) -> str:
     """Return the name of the entry that lists the references one task instance has withdrawn under."""
     return f"task_{_digest(dag_id, run_id, task_id, instance)}"
@@ -151,6 +156,7 @@ def prune(ledger: WholeLedger, before_ms: int, now_ms: int) -> tuple[int, list[s
             if record.state in {"accepted", "void", "rejected"} and newest_ms < before_ms:
                 # One that was left after the end, and would be taken for one on the run that asks now.
                 ledger.delete(name.replace("withdrawal_", "decision_", 1))
+                ledger.delete(name.replace("withdrawal_", "prepared_", 1))
                 ledger.delete(name)
                 forgotten += 1
     return forgotten, unreadable

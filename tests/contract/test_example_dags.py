@@ -35,6 +35,11 @@ pages = {
 print("PARSED" + json.dumps([bag.import_errors, tasks, pages]))
 """
 EXPECTED = {
+    "example_approval": {
+        "withdraw": ["WithdrawSpotAssetOperator", []],
+        "prepare": ["PrepareWithdrawalOperator", ["approve"]],
+        "approve": ["ApprovalOperator", ["withdraw"]],
+    },
     "example_sweep": {"withdraw": ["WithdrawSpotAssetOperator", []]},
     "example_withdraw": {
         "withdraw": ["WithdrawSpotAssetOperator", ["wait_until_settled"]],

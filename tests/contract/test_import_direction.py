@@ -26,7 +26,7 @@ BELOW = {
     "withdrawals": ("exceptions", "api", "withdrawals"),
     "hooks": ("exceptions", "api", "withdrawals", "hooks", "get_provider_info", "assets"),
     "triggers": ("", "exceptions", "api", "withdrawals", "hooks", "triggers"),
-    "operators": ("exceptions", "api", "withdrawals", "hooks", "triggers", "assets", "links"),
+    "operators": ("exceptions", "api", "withdrawals", "hooks", "triggers", "operators", "assets", "links"),
     "sensors": ("exceptions", "api", "withdrawals", "hooks", "triggers", "links"),
     "cli": ("exceptions", "api", "withdrawals", "hooks"),
 }

@@ -27,6 +27,7 @@ BLOCK = re.compile(r"(?:^<!-- (file|not run): ([^\n]+) -->\n)?^```(\w*)\n(.*?)^`
 COMMAND = re.compile(r"(?:`|^|; )((?:make|python -m|airflow pacifica) [^`:;#\n]+)", re.MULTILINE)
 USERS_PROJECT = Path(__file__).parent / "users_project"
 TEST_OF_PAGES = """
+from dags.approval import dag as approval
 from dags.daily_withdrawal import dag
 from dags.sweep import dag as sweep
 
@@ -40,6 +41,10 @@ def test_it_sweeps_all_but_the_reserve_though_the_answer_is_lost(pacifica_exchan
     pacifica_exchange.lost_answer()
     assert sweep.test().state == "success"
     pacifica_exchange.assert_paid_once("999997.5", "SOL")
+
+
+def test_nobody_can_approve_in_a_test(pacifica_exchange):
+    assert [each.task_id for each in approval.topological_sort()] == ["prepare", "approve", "withdraw"]
 """
 
 
@@ -136,7 +141,7 @@ def test_a_page_runs(name: str, tmp_path: Path, airflow_home: Path) -> None:
 
 def test_every_other_page_has_nothing_to_run() -> None:
     """What is not run above is marked, or is the runbook's JSON, which is read below."""
-    run = {"README.md", "connection.md", "sandbox.md", "sweeps.md", "testing.md"}
+    run = {"README.md", "approval.md", "connection.md", "sandbox.md", "sweeps.md", "testing.md"}
     left = [(page.name, block) for page in PAGES for block in blocks_of(page.read_text()) if page.name not in run]
 
     assert {(name, block.language) for name, block in left if block.how != "not run" and block.language != "text"} == {
@@ -158,13 +163,13 @@ def test_the_decisions_of_the_runbook_are_ones() -> None:
 
 def test_a_user_s_project_has_what_the_pages_promise(tmp_path: Path, airflow_home: Path) -> None:
     """
-    Its DAGs are those of README and of docs/testing.md and sweeps.md, its tests that page's and ``users_project``'s.
+    Its DAGs are those of the pages, its tests that page's and ``users_project``'s.
 
     They are run by what the page says, in a pytest that knows nothing of this one.
     """
     project = tmp_path / "project"
     shutil.copytree(USERS_PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))
-    for page in ("README.md", "docs/sweeps.md"):
+    for page in ("README.md", "docs/approval.md", "docs/sweeps.md"):
         assert script_of(blocks_of((ROOT / page).read_text(encoding="utf-8")), project) == ""
     (project / "test_of_pages.py").write_text(TEST_OF_PAGES, encoding="utf-8")
     script = script_of(blocks_of((ROOT / "docs/testing.md").read_text(encoding="utf-8")), project)

@@ -65,8 +65,8 @@ SIGNATURES = {
 OPERATORS = {
     "operators.withdraw:WithdrawSpotAssetOperator": (
         *("symbol", "amount", "withdrawal_ref", "pacifica_conn_id", "wait_for_settlement", "deferrable"),
-        *("poll_interval", "settlement_timeout", "allow_backfill", "reserve", "minimum", "preflight", "dry_run"),
-        *("tag_amount", "retries", "retry_delay"),
+        *("poll_interval", "settlement_timeout", "allow_backfill", "reserve", "minimum", "approvals"),
+        *("preflight", "dry_run", "tag_amount", "retries", "retry_delay"),
     ),
     "sensors.withdrawal:WithdrawalBatchSensor": ("symbol", "batch_nonce", "amount", "pacifica_conn_id", "deferrable"),
 }
@@ -82,6 +82,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "allow_backfill": False,
         "reserve": None,
         "minimum": None,
+        "approvals": (),
         "preflight": False,
         "dry_run": False,
         "tag_amount": False,

@@ -113,17 +113,8 @@ class Run:
         self.wait_scheduler_knows()
 
     def wait_scheduler_knows(self) -> None:
-        """
-        Wait until the scheduler has read how the run's processes, all of which are ending, have ended.
-
-        A task that is resumed before that is failed as "killed externally" (3 of 50 on a busy machine, 3.3.2). The
-        scheduler's own line on it is no sign: where the task's row is locked it drops what it read (seen on 3.3.2).
-        """
-        ids = [each["id"] for each in self.airflow.task_instances(self.dag_id, self.run_id)]
-        self.airflow.wait_until(
-            lambda: not self.airflow.working_on(ids), WAIT_S, f"the processes of {self.run_id} to have ended"
-        )
-        self.airflow.wait_scheduler_loop(WAIT_S)
+        """Wait until a task of the run may be resumed."""
+        self.airflow.wait_scheduler_knows(self.dag_id, self.run_id, WAIT_S)
 
     def wait_next_try(self) -> None:
         """Wait until a second try has begun."""

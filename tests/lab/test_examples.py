@@ -63,6 +63,27 @@ def test_example_withdraw_deferrable_returns_the_settled_receipt(cluster: TestCl
 
 
 @pytest.mark.slow
+def test_example_approval_withdraws_what_was_approved(cluster: TestCluster) -> None:
+    """The text that a person is shown names the order; the receipt names the person."""
+    run = example(cluster, "example_approval")
+    cluster.airflow.wait_task_state(run.dag_id, run.run_id, "approve", ["awaiting_input", "deferred"])  # from 3.3 on
+    run.wait_scheduler_knows()
+    path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/approve/-1/hitlDetails"
+    shown = cluster.airflow.rest("GET", path)["body"]
+    before = run.payer.debits()
+
+    said = cluster.airflow.rest("PATCH", path, {"chosen_options": ["Approve"], "params_input": {}})
+
+    assert run.wait() == "success"
+    receipt = run.receipt()
+    assert not [each for each in before if each["idempotency_key"] == receipt["idempotency_key"]]
+    assert shown.startswith(f"Withdraw 1.25 SOL (fee 0.001, so that 1.249 arrives) from account {receipt['account']}")
+    assert receipt["idempotency_key"] in shown
+    assert receipt["approved_by"] == [said["responded_by"]["name"]]
+    assert debit_of(run, receipt)["batch_nonce"] == receipt["batch_nonce"]
+
+
+@pytest.mark.slow
 def test_example_withdraw_mapped_withdraws_each_asset_once(cluster: TestCluster) -> None:
     """Three mapped tasks, three keys, three debits (F61)."""
     run = example(cluster, "example_withdraw_mapped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from playwright.sync_api import expect
 
@@ -170,6 +171,27 @@ def test_a_settled_withdrawal_links_to_its_transaction(
 
     assert (state, portfolio) == ("success", 0)  # a sandbox has no such page
     assert explorer == (f"https://explorer.solana.com/tx/{receipt['transaction_id']}?cluster=devnet")
+
+
+def test_what_is_approved_on_the_page_is_withdrawn_and_nothing_else(
+    pages: Pages, airflow: LocalAirflow, exchange: LocalSandbox
+) -> None:
+    """The page shows the order; an amount that is another one by the time it is withdrawn is refused."""
+    before, ends = debits(exchange), {}
+    for dag_id, shown in (("example_approval", "Withdraw 1.25 SOL (fee 0.001"), ("browser_drifting", "Withdraw 1.1")):
+        run = pages.trigger(dag_id)
+        airflow.wait_task_state(dag_id, run, "approve", ["awaiting_input"])
+        airflow.wait_scheduler_knows(dag_id, run, 120)
+        page = pages.open(f"/dags/{dag_id}/runs/{quote(run)}/tasks/approve/required_actions")
+        expect(page.get_by_text(shown).first).to_be_visible()
+        if dag_id == "example_approval":
+            pages.picture("approval")
+        page.get_by_role("button", name="Approve", exact=True).click()
+        ends[dag_id] = pages.run_ends(dag_id, run)
+    expect(pages.task("browser_drifting", run).get_by_text("Prepared for approval was 1.1")).to_be_visible()
+
+    assert ends == {"example_approval": "success", "browser_drifting": "failed"}
+    assert debits(exchange) == before + 1
 
 
 def test_settled_withdrawals_start_runs(pages: Pages, airflow: LocalAirflow, exchange: LocalSandbox) -> None:

@@ -56,6 +56,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "allow_backfill": False,
         "reserve": None,
         "minimum": None,
+        "approvals": (),
         "preflight": False,
         "dry_run": False,
         "tag_amount": False,
@@ -223,7 +224,7 @@ def test_the_fields_are_those_of_the_receipt() -> None:
     """What may be asked for is what can be there."""
     output = operator().output
 
-    assert [str(output[field]).count(f"['{field}']") for field in Receipt.__annotations__] == [1] * 12
+    assert [str(output[field]).count(f"['{field}']") for field in Receipt.__annotations__] == [1] * 13
 
 
 def test_a_mapped_task_is_shown_by_its_reference() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG
 
+from pacifica_provider.operators.prepare import PrepareWithdrawalOperator
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 
 if TYPE_CHECKING:
@@ -32,3 +34,17 @@ with DAG("browser_unknown", schedule=None):
 
 with DAG("browser_linked", schedule=None):
     Linked(task_id="withdraw", symbol="SOL", amount="1", wait_for_settlement=True, deferrable=False, poll_interval=1)
+
+with DAG("browser_drifting", schedule=None):
+    drifting = WithdrawSpotAssetOperator(
+        task_id="withdraw", symbol="SOL", amount="1.1{{ macros.datetime.now().strftime('%f') }}1", approvals="approve"
+    )
+    (
+        PrepareWithdrawalOperator(task_id="prepare", withdrawal=drifting)
+        >> ApprovalOperator(
+            task_id="approve",
+            subject="Withdraw from Pacifica?",
+            body="{{ ti.xcom_pull(task_ids='prepare')['text'] }}",
+        )
+        >> drifting
+    )
