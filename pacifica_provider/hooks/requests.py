@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
@@ -38,6 +38,22 @@ class WithdrawalRequest:
     preflight: bool = False
     one_reference: bool = False
     approvals: tuple[str, ...] = ()
+
+    @classmethod
+    def of_task(cls, task: Any, *, preflight: bool, approvals: tuple[str, ...] = ()) -> WithdrawalRequest:
+        """Return what an operator asks for, its templates rendered."""
+        return cls(
+            task.symbol,
+            task.amount,
+            task.withdrawal_ref,
+            reserve=task.reserve,
+            minimum=task.minimum,
+            allow_backfill=task.allow_backfill,
+            tag_amount=task.tag_amount,
+            preflight=preflight,
+            one_reference=True,
+            approvals=approvals,
+        )
 
     @property
     def sweeps(self) -> bool:

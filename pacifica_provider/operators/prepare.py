@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -59,16 +59,6 @@ class PrepareWithdrawalOperator(BaseOperator):
         from pacifica_provider.hooks.pacifica import PacificaHook
         from pacifica_provider.hooks.requests import WithdrawalRequest
 
-        request = WithdrawalRequest(
-            self.symbol,
-            self.amount,
-            cast("str | None", self.withdrawal_ref),  # rendered by now
-            reserve=self.reserve,
-            minimum=self.minimum,
-            allow_backfill=self.allow_backfill,
-            tag_amount=self.tag_amount,
-            preflight=True,
-            one_reference=True,
-        )
+        request = WithdrawalRequest.of_task(self, preflight=True)
         hook = PacificaHook(self.pacifica_conn_id)
         return hook.prepare(request, context, withdraw_task_id=self.withdraw_task_id)

@@ -251,18 +251,9 @@ class WithdrawSpotAssetOperator(BaseOperator):
 
         if self._not_rendered is not None:
             raise self._not_rendered
-        request = WithdrawalRequest(
-            self.symbol,
-            self.amount,
-            cast("str | None", self.withdrawal_ref),  # rendered by now
-            reserve=self.reserve,
-            minimum=self.minimum,
-            allow_backfill=self.allow_backfill,
-            tag_amount=self.tag_amount,
-            preflight=self.preflight or self._rehearses,
-            one_reference=True,
-            approvals=(self.approvals,) if isinstance(self.approvals, str) else tuple(self.approvals),
-        )
+        approvals = (self.approvals,) if isinstance(self.approvals, str) else tuple(self.approvals)
+        preflight = self.preflight or self._rehearses
+        request = WithdrawalRequest.of_task(self, preflight=preflight, approvals=approvals)
         if self._rehearses:
             rehearsal = self.hook.rehearse(request, context)
             self.outlets = []  # there is nothing to tell the readers of the asset

@@ -25,7 +25,7 @@ that the same code runs in Airflow, in the simulator and in anybody's own harnes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -544,6 +544,7 @@ class _Try:
         record, receipt = step.record, step.receipt
         if record == self._stored:
             self._log(record, f"already withdrawn in batch {receipt.batch_nonce}; nothing is sent")
+            self._warn_of_another_instance(record)
             return receipt
         for repeat in range(_RECEIPT_WRITES):
             try:
@@ -558,6 +559,22 @@ class _Try:
         self._log(record, f"{how} in batch {receipt.batch_nonce}{_net(receipt)}")
         failpoints.reach("after_receipt")
         return receipt
+
+    def _warn_of_another_instance(self, record: Record) -> None:
+        """
+        Say that another instance of the task has withdrawn this, as where a list names one reference twice.
+
+        It may as well be a list that was re-ordered, so it is no error.
+        """
+        if self._task is None or self._context.adoption == "window":  # there are no others
+            return
+        with suppress(LedgerUnavailableError, ConfigurationError):  # the receipt is there, whatever the list says
+            if self._asked.identity.withdrawal_ref not in _references(self._ledger.get(self._task)):
+                self._log(
+                    record,
+                    "WARNING: another instance of this task has withdrawn it. If two of them are meant to withdraw, "
+                    "they need a withdrawal_ref each: this one has withdrawn nothing",
+                )
 
     def _ended(self, end: End) -> PacificaError:
         """Write what the try ends with, and return the error: what nothing moved is said of has to be held still."""

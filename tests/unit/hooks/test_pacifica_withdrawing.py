@@ -273,6 +273,21 @@ def test_a_tagged_amount_is_a_little_less_and_settles_itself(task_context: TaskC
     assert [debit["batch_nonce"] for debit in task_context.debits()] == [receipt["batch_nonce"]]
 
 
+def test_two_mapped_tasks_with_one_reference_are_told(
+    task_context: TaskContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is paid, and the other says that it has withdrawn nothing; its own retry says nothing of the kind (F62)."""
+    request = WithdrawalRequest("SOL", "1", "inv-1", one_reference=True)
+    told = []
+    for index in (0, 1, 0):
+        task_context.map_index = index
+        PacificaHook().withdraw_as_asked(request, task_context.context())
+        told.append("another instance of this task has withdrawn it" in capsys.readouterr().out)
+
+    assert told == [False, True, False]
+    assert len(task_context.debits()) == 1
+
+
 def test_the_map_index_is_not_in_the_key(task_context: TaskContext) -> None:
     """A re-ordered list moves the reference to another index, and it is the same withdrawal (F62)."""
     runs = []
