@@ -27,9 +27,18 @@ BLOCK = re.compile(r"(?:^<!-- (file|not run): ([^\n]+) -->\n)?^```(\w*)\n(.*?)^`
 COMMAND = re.compile(r"(?:`|^|; )((?:make|python -m|airflow pacifica) [^`:;#\n]+)", re.MULTILINE)
 USERS_PROJECT = Path(__file__).parent / "users_project"
 TEST_OF_PAGES = """
+import asyncio
+from contextlib import aclosing
+from types import SimpleNamespace
+
 from dags.approval import dag as approval
 from dags.daily_withdrawal import dag
+from dags.half_of_it import dag as half_of_it
+from dags.payments import dag as payments
 from dags.sweep import dag as sweep
+from dags.when_settled import dag as when_settled
+from dags.when_settled import settled, watcher
+from dags.withdraw_then_wait import dag as withdraw_then_wait
 
 
 def test_it_pays_once(pacifica_exchange):
@@ -45,6 +54,38 @@ def test_it_sweeps_all_but_the_reserve_though_the_answer_is_lost(pacifica_exchan
 
 def test_nobody_can_approve_in_a_test(pacifica_exchange):
     assert [each.task_id for each in approval.topological_sort()] == ["prepare", "approve", "withdraw"]
+
+
+def test_it_pays_both(pacifica_exchange):
+    assert payments.test().state == "success"
+    pacifica_exchange.assert_paid(("1.5", "SOL"), ("0.25", "BTC"))
+
+
+def test_the_second_task_waits_until_it_is_on_chain(pacifica_exchange):
+    began = pacifica_exchange.now
+    assert withdraw_then_wait.test().state == "success"
+    pacifica_exchange.assert_paid_once("1.5", "SOL")
+    assert (pacifica_exchange.now - began).total_seconds() >= 60
+
+
+def test_it_withdraws_half(pacifica_exchange):
+    assert half_of_it.test().state == "success"
+    pacifica_exchange.assert_paid_once("500000", "SOL")
+
+
+def test_what_has_settled_is_an_event_that_starts_it(pacifica_exchange, capsys):
+    async def first_event():
+        async with aclosing(watcher.trigger.run()) as events:
+            return await anext(events)
+
+    assert dag.test().state == "success"
+    watcher.trigger.since = 0  # it has settled before the trigger starts
+    payload = asyncio.run(first_event()).payload
+    book = when_settled.get_task("book").python_callable
+    book(triggering_asset_events={settled: [SimpleNamespace(extra={"payload": payload})]})
+
+    assert capsys.readouterr().out.splitlines()[-1] == f"1.499 SOL {payload['batch_nonce']} {payload['transaction_id']}"
+    assert when_settled.test().state == "success"
 """
 
 
@@ -141,7 +182,7 @@ def test_a_page_runs(name: str, tmp_path: Path, airflow_home: Path) -> None:
 
 def test_every_other_page_has_nothing_to_run() -> None:
     """What is not run above is marked, or is the runbook's JSON, which is read below."""
-    run = {"README.md", "approval.md", "connection.md", "sandbox.md", "sweeps.md", "testing.md"}
+    run = {"README.md", "approval.md", "connection.md", "howto.md", "sandbox.md", "sweeps.md", "testing.md"}
     left = [(page.name, block) for page in PAGES for block in blocks_of(page.read_text()) if page.name not in run]
 
     assert {(name, block.language) for name, block in left if block.how != "not run" and block.language != "text"} == {
@@ -163,13 +204,13 @@ def test_the_decisions_of_the_runbook_are_ones() -> None:
 
 def test_a_user_s_project_has_what_the_pages_promise(tmp_path: Path, airflow_home: Path) -> None:
     """
-    Its DAGs are those of the pages, its tests that page's and ``users_project``'s.
+    Its DAGs are those of the pages, its tests those of docs/testing.md, of the others, and ``users_project``'s.
 
-    They are run by what the page says, in a pytest that knows nothing of this one.
+    They are run by what docs/testing.md says, in a pytest that knows nothing of this one.
     """
     project = tmp_path / "project"
     shutil.copytree(USERS_PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))
-    for page in ("README.md", "docs/approval.md", "docs/sweeps.md"):
+    for page in ("README.md", "docs/approval.md", "docs/howto.md", "docs/sweeps.md"):
         assert script_of(blocks_of((ROOT / page).read_text(encoding="utf-8")), project) == ""
     (project / "test_of_pages.py").write_text(TEST_OF_PAGES, encoding="utf-8")
     script = script_of(blocks_of((ROOT / "docs/testing.md").read_text(encoding="utf-8")), project)
