@@ -6,7 +6,12 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the dictionary of Airflow's ``provider_info.schema.json``; the one source of the connection form."""
+    """
+    Return the dictionary of Airflow's ``provider_info.schema.json``; the one source of the connection form.
+
+    ``how-to-guide`` and ``logo`` are paths in the source tree, as in Airflow's own providers. The same files are below
+    ``share/doc/airflow-provider-pacifica`` once installed, and below ``/pacifica`` in Airflow's web server.
+    """
     return {
         "package-name": "airflow-provider-pacifica",
         "name": "Pacifica",
@@ -15,6 +20,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Pacifica",
                 "external-doc-url": "https://docs.pacifica.fi",
+                "how-to-guide": ["/docs/howto.md", "/docs/sweeps.md", "/docs/testing.md", "/docs/unknown.md"],
+                "logo": "/docs/images/logo.svg",
                 "tags": ["service"],
             }
         ],

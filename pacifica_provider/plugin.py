@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 PREFIX = "/pacifica"
 RUNBOOK = "docs/unknown.md"
-_PAGES = ("*.md", "docs/*.md", "docs/images/*.png", "dags_examples/*.py")
+_PAGES = ("*.md", "docs/*.md", "docs/images/*.png", "docs/images/*.svg", "dags_examples/*.py")
+_MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
@@ -87,7 +88,7 @@ def _page(request: Request) -> Response:
         return PlainTextResponse("There is no such page.", 404, _HEADERS)
     if file.suffix == ".md":
         return HTMLResponse(_html(file.read_text("utf-8")), headers=_HEADERS)
-    return FileResponse(file, headers=_HEADERS, media_type="image/png" if file.suffix == ".png" else "text/plain")
+    return FileResponse(file, headers=_HEADERS, media_type=_MEDIA_TYPES.get(file.suffix, "text/plain"))
 
 
 def _html(text: str) -> str:

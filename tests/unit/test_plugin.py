@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import pytest
 
+from pacifica_provider.get_provider_info import get_provider_info
 from pacifica_provider.plugin import PREFIX, RUNBOOK, PacificaPages, page_files
 
 BASE = "http://airflow.invalid/"
@@ -70,6 +71,15 @@ def test_every_page_is_shown_and_its_links_lead_on(path: str) -> None:
     assert wrong == []
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     assert "<script" not in page.text
+
+
+def test_the_guides_and_the_logo_of_the_provider_info_are_shown() -> None:
+    """Their paths are those in the source tree, so below the mount they lead to the same files."""
+    (pacifica,) = get_provider_info()["integrations"]
+    types = [fetch(path[1:]).headers["content-type"].partition(";")[0] for path in pacifica["how-to-guide"]]
+
+    assert types == ["text/html"] * len(types) != []
+    assert fetch(pacifica["logo"][1:]).headers["content-type"] == "image/svg+xml"
 
 
 @pytest.mark.parametrize(
