@@ -18,7 +18,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos dist constraints clean
+.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos dist docs constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,10 +74,18 @@ chaos: $(STAMP) ## a real Airflow under random kills and faults for MINUTES, the
 dist: $(STAMP) ## sdist and wheel of the last commit in dist/, built twice, checked, installed elsewhere and tried
 	@exec $(PY) -m dev.dist
 
+docs: .venv-docs/.complete ## the pages as a site in build/docs (warnings are errors; an environment of its own)
+	@exec .venv-docs/bin/python -m sphinx --quiet --fresh-env --fail-on-warning -d build/doctrees -c docs/site . build/docs
+
+.venv-docs/.complete: pyproject.toml constraints/docs.txt dev/setup.sh
+	@dev/setup.sh .venv-docs constraints/docs.txt
+	@touch $@
+
 constraints: $(STAMP) ## compile constraints/ anew (UPGRADE=1: to the newest versions)
 	@dev/constraints.sh $(VENV)/bin/uv 3.3 $(if $(UPGRADE),--upgrade)
 	@dev/constraints.sh $(VENV)/bin/uv 3.1 $(if $(UPGRADE),--upgrade)
 	@dev/constraints.sh $(VENV)/bin/uv dist $(if $(UPGRADE),--upgrade)
+	@dev/constraints.sh $(VENV)/bin/uv docs $(if $(UPGRADE),--upgrade)
 
 clean: ## remove every environment, cache and report
 	@rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov \

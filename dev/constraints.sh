@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Write constraints/airflow-LINE.txt: every package of one Airflow line, at one version each; for the line "dist",
-# constraints/dist.txt, with the tools of `make dist`.
+# constraints/dist.txt, with the tools of `make dist`; for "docs", constraints/docs.txt, with those of `make docs` and
+# the Airflow that the package is imported with there.
 #
 # usage: dev/constraints.sh UV LINE [option for uv, such as --upgrade]
 #
@@ -19,7 +20,7 @@ compile() {  # FILE GROUP [source]
 
 # Bumped by hand: a new Airflow is a decision, not a side effect of compiling.
 case $line in
-    3.3) airflow=3.3.2 ;;
+    3.3 | docs) airflow=3.3.2 ;;
     3.1) airflow=3.1.8 ;;
     dist) ;;
     *) echo "no Airflow release chosen for line $line: add it to dev/constraints.sh" >&2; exit 2 ;;
@@ -29,6 +30,8 @@ if [ -n "${PIP_INDEX_URL:-}" ]; then export UV_DEFAULT_INDEX=$PIP_INDEX_URL; fi
 
 if [ "$line" = dist ]; then
     compile dist.txt dist
+elif [ "$line" = docs ]; then
+    echo "apache-airflow==$airflow" | compile docs.txt docs pyproject.toml -
 else
     echo "apache-airflow==$airflow" | compile "airflow-$line.txt" dev pyproject.toml -
 fi
