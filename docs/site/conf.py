@@ -25,7 +25,7 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/site/index"
 include_patterns = ["*.md", "docs/*.md", "docs/site/*"]
-exclude_patterns = [".*", "build", "dist", "bench", "constraints", "dags_examples", "dev", "pacifica_provider", "tests"]
+exclude_patterns = [".*", "build"]  # large, and nothing in them is a page
 # Python would be guessed; a block without a language is for the shell.
 highlight_language = "bash"
 
