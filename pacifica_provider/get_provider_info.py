@@ -20,7 +20,13 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Pacifica",
                 "external-doc-url": "https://docs.pacifica.fi",
-                "how-to-guide": ["/docs/howto.md", "/docs/sweeps.md", "/docs/testing.md", "/docs/unknown.md"],
+                "how-to-guide": [
+                    "/docs/howto.md",
+                    "/docs/approval.md",
+                    "/docs/sweeps.md",
+                    "/docs/testing.md",
+                    "/docs/unknown.md",
+                ],
                 "logo": "/docs/images/logo.svg",
                 "tags": ["service"],
             }

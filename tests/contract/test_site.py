@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+from typing_extensions import is_typeddict
 
+from pacifica_provider.get_provider_info import get_provider_info
+from pacifica_provider.hooks import receipts
 from tests.contract.test_surface import OPERATORS, SIGNATURES
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +29,20 @@ def reference() -> set[str]:
     for name, members in ASKED.findall((ROOT / "docs/site/api.rst").read_text(encoding="utf-8")):
         found |= {name, *(f"{name}.{each}" for each in members.split(", "))}
     return found
+
+
+def test_the_reference_has_every_class_that_airflow_is_told_of() -> None:
+    """Each operator, sensor, hook and trigger, and what they return."""
+    info = get_provider_info()
+    found = {f"{receipts.__name__}.{name}" for name, kind in vars(receipts).items() if is_typeddict(kind)}
+    for role in ("operators", "sensors", "hooks", "triggers"):
+        modules = [importlib.import_module(name) for each in info[role] for name in each["python-modules"]]
+        kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+        ours = [f"{each.__module__}.{each.__name__}" for each in kinds if each.__name__.endswith(role[:-1].title())]
+        found |= {each for each in ours if each.startswith("pacifica_provider.")}
+
+    assert {each for each in found if "._" not in each} - reference() == set()
+    assert len(found) >= 8
 
 
 @pytest.mark.parametrize("path", PUBLIC)
