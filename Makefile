@@ -18,7 +18,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos constraints clean
+.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos cluster-test constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ mutants: $(STAMP) ## break the protocol on purpose: a check must notice each (ha
 
 chaos: $(STAMP) ## a real Airflow under random kills and faults for MINUTES, then the ledger
 	@exec $(PY) -m dev.chaos --minutes $(MINUTES) $(ARGS)
+
+cluster-test: ## the same on a cluster: CeleryExecutor, Redis, two of everything (sets up .venv-celery; Redis by apt, as root)
+	@dev/celery.sh .venv-celery
+	@exec .venv-celery/bin/python -m dev.chaos --executor celery --minutes $(MINUTES) $(ARGS)
 
 constraints: $(STAMP) ## compile constraints/ anew (UPGRADE=1: to the newest versions)
 	@dev/constraints.sh $(VENV)/bin/uv 3.3 $(if $(UPGRADE),--upgrade)
