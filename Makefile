@@ -18,7 +18,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos dist docs constraints clean
+.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos cluster-test dist docs constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ mutants: $(STAMP) ## break the protocol on purpose: a check must notice each (ha
 
 chaos: $(STAMP) ## a real Airflow under random kills and faults for MINUTES, then the ledger
 	@exec $(PY) -m dev.chaos --minutes $(MINUTES) $(ARGS)
+
+cluster-test: ## the same on a cluster: CeleryExecutor, Redis, two of everything (sets up .venv-celery; Redis by apt, as root)
+	@dev/celery.sh .venv-celery
+	@exec .venv-celery/bin/python -m dev.chaos --executor celery --minutes $(MINUTES) $(ARGS)
 
 dist: $(STAMP) ## sdist and wheel of the last commit in dist/, built twice, checked, installed elsewhere and tried
 	@exec $(PY) -m dev.dist

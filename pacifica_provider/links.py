@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
 from pacifica_provider.assets import WITHDRAWALS
-from pacifica_provider.exceptions import ConfigurationError
+from pacifica_provider.exceptions import PacificaError
 from pacifica_provider.plugin import PREFIX, RUNBOOK
 
 if TYPE_CHECKING:
@@ -87,5 +87,5 @@ def _environment(operator: Any) -> str:
     """Return the connection's environment, none where it cannot be used: the task's own error says why."""
     try:
         return str(operator.hook.settings.environment)
-    except ConfigurationError:
+    except PacificaError:
         return ""

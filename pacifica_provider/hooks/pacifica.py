@@ -15,6 +15,7 @@ from pacifica_provider.api.amounts import canonical_text
 from pacifica_provider.exceptions import (
     ConfigurationError,
     KeyMaterialError,
+    PacificaError,
     Retryable,
     Unresolved,
     WithdrawalRejected,
@@ -92,7 +93,7 @@ class PacificaHook(BaseHook):
         """Return account, environment and the symbol's limit for people; ``None`` if the connection cannot be used."""
         try:
             settings = self.settings
-        except ConfigurationError:  # whoever uses it raises it
+        except PacificaError:  # whoever uses it raises it
             return None
         limits = settings.withdrawal_limits
         limit = "none" if limits is None else canonical_text(limits[symbol]) if symbol in limits else "not allowed"
@@ -421,6 +422,7 @@ class PacificaHook(BaseHook):
         try:
             return _Unshown(self.get_connection(self.pacifica_conn_id))
         except AirflowNotFoundException:
+            _check_that_airflow_answers(self.pacifica_conn_id)
             raise ConfigurationError(
                 f"Airflow knows no connection {self.pacifica_conn_id!r} that it can read: define it, or mend "
                 "pacifica_conn_id. Nothing was sent by this try."
@@ -511,7 +513,7 @@ class _Case:
 @contextmanager
 def _born_if_refused(ledger: Ledger, runtime: Runtime) -> Iterator[None]:
     """
-    Let the ledger begin even where the first try of all is refused, as by a connection that is not set up yet.
+    Let the ledger begin even where the first try of all is refused: its connection is not set up, or not handed over.
 
     Else the try after the mending would find a ledger younger than its run, and would have to ask a person.
     """
@@ -519,10 +521,38 @@ def _born_if_refused(ledger: Ledger, runtime: Runtime) -> Iterator[None]:
 
     try:
         yield
-    except ConfigurationError:
+    except (ConfigurationError, Unresolved):
         with suppress(LedgerUnavailableError):
             LedgerState.of(ledger, runtime.now_ms())
         raise
+
+
+def _check_that_airflow_answers(conn_id: str) -> None:
+    """
+    Raise ``Unresolved`` if it is not Airflow's API that says that there is no such connection.
+
+    Airflow says "isn't defined" as well where its API server or its database did not answer (seen on 3.3.2). That
+    passes, so it must not fail the task for good.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+
+    comms: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if comms is None:  # not in a task, where the database was asked
+        return
+    try:
+        answer = comms.send(GetConnection(conn_id=conn_id))
+    except (AirflowRuntimeError, OSError, EOFError) as error:
+        what = type(error).__name__
+    else:
+        if isinstance(answer, ErrorResponse) and answer.error == ErrorType.CONNECTION_NOT_FOUND:
+            return
+        what = answer.error.value if isinstance(answer, ErrorResponse) else "it answers now"
+    raise Unresolved(
+        f"Airflow did not hand over the connection {conn_id!r} ({what}). Nothing was sent by this try. Whether an "
+        "earlier one sent something stands on record; the next try reads it first."
+    )
 
 
 @contextmanager

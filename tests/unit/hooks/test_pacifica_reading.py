@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
 
-from pacifica_provider.exceptions import ConfigurationError, Throttled, Unreachable
+from pacifica_provider.exceptions import ConfigurationError, Throttled, Unreachable, Unresolved
 from pacifica_provider.hooks.pacifica import PacificaHook
 from pacifica_provider.withdrawals.settlement import QUEUED, Awaited, Settled, Waiting
 
@@ -79,6 +82,59 @@ def test_a_connection_that_is_not_defined_is_the_owner_s_to_mend(read: Callable[
 
     assert isinstance(caught.value, AirflowFailException)
     assert caught.value.__cause__ is None
+
+
+class Supervisor:
+    """A task's supervisor that is asked for a connection, and gives these answers in turn, the last one for ever."""
+
+    def __init__(self, *answers: object) -> None:
+        self._answers = list(answers)
+
+    def send(self, message: object) -> object:
+        """Answer, or raise."""
+        assert message == GetConnection(conn_id="nowhere")
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+NOT_DEFINED = ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": "nowhere"})
+THERE = ConnectionResult.model_construct(conn_id="nowhere", conn_type="pacifica")
+API_DOWN = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"message": "Connection refused"})
+
+
+@READ
+def test_a_connection_that_airflow_s_api_does_not_know_is_not_defined(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[PacificaHook], Any]
+) -> None:
+    """In a task Airflow's own word for it is believed."""
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(NOT_DEFINED), raising=False)
+
+    with pytest.raises(ConfigurationError, match="knows no connection 'nowhere'"):
+        read(PacificaHook("nowhere"))
+
+
+@READ
+@pytest.mark.parametrize(
+    ("answers", "what"),
+    [
+        ([AirflowRuntimeError(API_DOWN)], "AirflowRuntimeError"),
+        ([API_DOWN], "API_SERVER_ERROR"),
+        ([EOFError("the supervisor is gone")], "EOFError"),
+        ([API_DOWN, THERE], "it answers now"),
+    ],
+)
+def test_a_connection_that_airflow_did_not_hand_over_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[PacificaHook], Any], answers: list[object], what: str
+) -> None:
+    """Airflow says "isn't defined" as well where its API does not answer; a retry, which Airflow makes, finds it."""
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(*answers), raising=False)
+
+    with pytest.raises(Unresolved, match=rf"did not hand over.*'nowhere' \({what}\)\. Nothing was sent by") as caught:
+        read(PacificaHook("nowhere"))
+
+    assert not isinstance(caught.value, AirflowFailException)
 
 
 @READ
