@@ -56,6 +56,8 @@ def environment(connection: str, folder: Path) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(described),
         # Each call holds a connection, some need a second one; with the default of 15 in all they wait for each other.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "50",
+        # Off unless somebody switches it on.
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         # Several tests wait for the scheduler's next heartbeats.
         "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
         # A triggerer that says nothing for so long is replaced; Airflow's own 30 s are long in a test.

@@ -19,8 +19,7 @@ from tests.lab.airflow_rest import AirflowFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from typing_extensions import Self
+    from typing import Self
 
     from tests.lab.cluster import TestCluster
 
