@@ -116,6 +116,10 @@ class AirflowRest:
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 return found
 
+    def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        """Return one task instance with its rendered fields, which lists before Airflow 3.3 leave out."""
+        return dict(self.rest("GET", _task(dag_id, run_id, task_id, map_index)))
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return the XCom's value; RestRefused with status 404 if there is none."""
         path = f"{_task(dag_id, run_id, task_id)}/xcomEntries/{quote(key, safe='')}"

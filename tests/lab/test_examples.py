@@ -102,8 +102,8 @@ def test_example_withdraw_mapped_withdraws_each_asset_once(cluster: TestCluster)
         run.key(f"sweep-{symbol}") for symbol in ("SOL", "BTC", "kBONK")
     ]
     assert [each["batch_nonce"] for each in receipts] == [debit_of(run, each)["batch_nonce"] for each in receipts]
-    tasks = cluster.airflow.task_instances(run.dag_id, run.run_id)
-    assert {each["rendered_fields"]["connection"]["account"] for each in tasks} == {receipts[0]["account"]}
+    shown = {cluster.rendered(run, index)["connection"]["account"] for index in range(3)}
+    assert shown == {receipts[0]["account"]}
 
 
 @pytest.mark.feature("examples")

@@ -136,7 +136,7 @@ def test_a_deferred_task_resumes_with_the_order_it_was_deferred_with(cluster: Te
 
     assert run.wait() == "success"
     debit, receipt = run.only_debit(), run.receipt()
-    assert cluster.rendered(run).get("amount") != deferred  # Airflow 3.1.3 lists no rendered fields
+    assert cluster.rendered(run)["amount"] != deferred
     assert receipt["requested_amount"] == deferred
     assert receipt["batch_nonce"] == debit["batch_nonce"]
     assert receipt["transaction_id"] == debit["transaction_id"]
