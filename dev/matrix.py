@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.lab import processes
 from tests.lab.matrix import LINES, Matrix, columns, table
 
 STARTED = time.monotonic()
@@ -26,13 +27,18 @@ def main() -> int:
     if unknown := set(options.lines) - set(LINES):
         parser.error(f"no such line: {', '.join(sorted(unknown))}")
     folder = Path(tempfile.mkdtemp(prefix="pacifica-matrix-"))
-    matrix = Matrix(folder)
-    matrix.prepare()
     filled = columns(options.lines or LINES)
-    for column in filled:
-        say(f"Airflow {column.line} on Python {column.python}")
-        matrix.fill(column)
-        say(f"{column.title}: {'ok' if column.good else 'failed'}")
+    try:
+        with processes.INTERRUPTIONS:
+            matrix = Matrix(folder)
+            matrix.prepare()
+            for column in filled:
+                say(f"Airflow {column.line} on Python {column.python}")
+                matrix.fill(column)
+                say(f"{column.title}: {'ok' if column.good else 'failed'}")
+    except processes.Interrupted as interrupted:
+        say(f"stopped by {interrupted}; the logs are in {folder}")
+        return interrupted.exit_status
     print("\n".join(table(filled)), flush=True)
     failed = any(column.counts and not column.good for column in filled)
     if all(column.good for column in filled):

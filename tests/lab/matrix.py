@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 
 from packaging.version import Version
 
+from tests.lab import processes
 from tests.lab.local_sandbox import ROOT
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Matrix:
 
     def prepare(self) -> None:
         """Copy the tree, build the wheel, and take the package out of the copy."""
+        processes.adopt_orphans()
         shutil.copytree(ROOT, self._tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
         command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(self._folder), "."]
         subprocess.run(command, cwd=self._tree, check=True, stdout=subprocess.DEVNULL)
@@ -154,22 +156,17 @@ class Matrix:
         self._run(["dev/setup.sh", str(venv), constraints, str(self._wheel)], log, SETUP_TIMEOUT_S, PYTHON=found)
 
     def _run(self, command: list[str], log: Path, timeout_s: float, *, check: bool = True, **env: str) -> None:
-        with log.open("ab") as out:
-            try:
-                done = subprocess.run(
-                    command,
-                    cwd=self._tree,
-                    env={**os.environ, **env},
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    timeout=timeout_s,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                raise MatrixFailed(f"{command[0]} was not done after {timeout_s:g} s:\n{_tail(log)}") from None
-        if check and done.returncode:
-            raise MatrixFailed(f"{command[0]} ended with status {done.returncode}:\n{_tail(log)}")
+        env = {**os.environ, "TMPDIR": str(self._folder), **env}
+        try:
+            status = processes.start(command, cwd=self._tree, env=env, log=log).wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise MatrixFailed(f"{command[0]} was not done after {timeout_s:g} s:\n{_tail(log)}") from None
+        finally:
+            # Also what a run that is broken off has started, which may have outlived its parent.
+            with processes.INTERRUPTIONS.held():
+                processes.end(lambda: processes.descendants(os.getpid()))
+        if check and status:
+            raise MatrixFailed(f"{command[0]} ended with status {status}:\n{_tail(log)}")
 
     def _say(self, python: Path, program: str) -> str:
         done = subprocess.run(
