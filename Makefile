@@ -1,4 +1,4 @@
-# Needs python3 (>= 3.10) and make, nothing else. AIRFLOW=3.1 works on another Airflow line,
+# Needs python3 (>= 3.11) and make, nothing else. AIRFLOW=3.1 works on another Airflow line,
 # PYTHON=python3.12 on another interpreter, SETUP_WITH_PIP=1 installs without uv.
 
 AIRFLOW ?= 3.3
@@ -18,7 +18,7 @@ unexport AIRFLOW
 export PYTHON SETUP_WITH_PIP
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo test test-browser test-3.1 lint ui bench simulate explore mutants chaos cluster-test dist docs constraints clean
+.PHONY: help setup check demo test test-browser matrix lint ui bench simulate explore mutants chaos cluster-test dist docs constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +50,8 @@ test-browser: $(STAMP) ## Airflow's pages in a real Chromium, with a picture of 
 	@dev/browser.sh $(PY)
 	@exec $(PY) -m pytest tests/lab/browser
 
-test-3.1: ## the record in a Variable, on a real Airflow 3.1 (sets up .venv-3.1)
-	@$(MAKE) AIRFLOW=3.1 test ARGS="tests/lab/test_variables.py --no-cov"
+matrix: $(STAMP) ## the wheel on every Airflow line, one table (LINES="3.1.3 3.4" for some)
+	@exec $(PY) -m dev.matrix $(LINES)
 
 lint: $(STAMP) ## ruff, mypy --strict, docstring coverage, pre-commit's hooks
 	@PY=$(PY) exec dev/lint.sh
@@ -86,10 +86,8 @@ docs: .venv-docs/.complete ## the pages as a site in build/docs (warnings are er
 	@touch $@
 
 constraints: $(STAMP) ## compile constraints/ anew (UPGRADE=1: to the newest versions)
-	@dev/constraints.sh $(VENV)/bin/uv 3.3 $(if $(UPGRADE),--upgrade)
-	@dev/constraints.sh $(VENV)/bin/uv 3.1 $(if $(UPGRADE),--upgrade)
-	@dev/constraints.sh $(VENV)/bin/uv dist $(if $(UPGRADE),--upgrade)
-	@dev/constraints.sh $(VENV)/bin/uv docs $(if $(UPGRADE),--upgrade)
+	@for line in $(patsubst constraints/airflow-%.txt,%,$(wildcard constraints/airflow-*.txt)) dist docs; do \
+		dev/constraints.sh $(VENV)/bin/uv $$line $(if $(UPGRADE),--upgrade) || exit 1; done
 
 clean: ## remove every environment, cache and report
 	@rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov \

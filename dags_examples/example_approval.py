@@ -13,7 +13,7 @@ The DAG needs the connection `pacifica_default` with a private key.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG
@@ -24,7 +24,7 @@ from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 with DAG(
     "example_approval",
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     params={"amount": "1.25"},
     tags=["pacifica"],
     doc_md=__doc__,

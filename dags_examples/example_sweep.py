@@ -13,7 +13,7 @@ The DAG needs the connection `pacifica_default` with a private key.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from airflow.sdk import DAG
 
@@ -22,7 +22,7 @@ from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 with DAG(
     "example_sweep",
     schedule="0 17 * * 5",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     tags=["pacifica"],

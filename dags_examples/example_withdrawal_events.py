@@ -6,7 +6,7 @@ It withdraws nothing. It needs a triggerer, and the connection `pacifica_default
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
@@ -22,7 +22,7 @@ settled_withdrawals = Asset(
 with DAG(
     "example_withdrawal_events",
     schedule=[settled_withdrawals],
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["pacifica"],
     doc_md=__doc__,

@@ -10,7 +10,7 @@ Unpause it first: while it is paused, nothing is kept for it.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, task
@@ -40,7 +40,7 @@ with DAG(
 with DAG(
     "example_withdrawal_outlets_reader",
     schedule=[withdrawn],
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["pacifica"],
     doc_md=__doc__,

@@ -163,17 +163,17 @@ def case(args: argparse.Namespace) -> int:
 
 def prune(args: argparse.Namespace) -> int:
     """Forget the withdrawals that ended before a time; runs older than that ask from now on."""
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
     from pacifica_provider.hooks.ledgers import ledger_from_outside
     from pacifica_provider.withdrawals import ledger
 
     try:
-        moment = datetime.fromisoformat(args.before.replace("Z", "+00:00"))  # Python 3.10 reads no Z
+        moment = datetime.fromisoformat(args.before)
     except ValueError:
         print(f"{args.before!r} is no ISO time, such as 2026-01-31. Nothing was done.")
         return REFUSED
-    before_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    before_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     if before_ms > _now_ms() - _LEAST_AGE_MS:
         print("Withdrawals of the last 30 days are kept: their runs may still be cleared. Nothing was done.")
         return REFUSED

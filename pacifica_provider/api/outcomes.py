@@ -11,7 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,7 @@ class Answer:
         try:
             moment = parsedate_to_datetime(self.headers["date"])
             # Without a zone it is UTC (RFC 9110); datetime would take the worker's own.
-            return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+            return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
         except (KeyError, ValueError, TypeError, OverflowError):
             return None
 

@@ -21,10 +21,10 @@ from pacifica_provider.api.outcomes import Answer, TransportFailure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
+    from typing import Self
 
     import httpx
     import requests
-    from typing_extensions import Self
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
@@ -267,7 +267,7 @@ class HttpxTransport:
             raise ValueError("the triggerer sends nothing but GETs")
         try:
             return await asyncio.wait_for(self._get(request), self._timeout_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return TransportFailure("deadline passed")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return TransportFailure(_kind(error))

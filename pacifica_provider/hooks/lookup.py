@@ -83,9 +83,8 @@ async def _fields(conn_id: str) -> _Fields:
 
     connection = await _asking(conn_id, lambda: compat.get_async_connection(conn_id))
     # A dict by its annotation, whatever was typed by the form. What is returned gets masked, which must not hold the
-    # loop up; before common-compat 1.22, the first without Python 3.10, only a thread keeps it from that.
-    read = getattr(compat, "get_async_extra_dejson", None)
-    extra: Any = await (read(connection) if read else asyncio.to_thread(lambda: connection.extra_dejson))
+    # loop up.
+    extra: Any = await compat.get_async_extra_dejson(connection)
     return _Fields(connection.login, connection.host, connection.port, connection.schema, connection.extra, extra)
 
 

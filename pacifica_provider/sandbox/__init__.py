@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     import os
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from pacifica_provider.sandbox.exchange import Exchange
     from pacifica_provider.sandbox.server import Server

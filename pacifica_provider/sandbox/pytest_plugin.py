@@ -19,7 +19,7 @@ import json
 import sys
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ class PacificaExchange:
     @property
     def now(self) -> datetime:
         """The time, in UTC, as everything in this test has it."""
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
     def skip(self, time_span: timedelta | float) -> None:
         """Let this much time pass at once, a ``timedelta`` or seconds."""

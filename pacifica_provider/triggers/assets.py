@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -152,13 +153,17 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
         return [row for row in item.rows if self.symbol in {None, row.symbol}]
 
     async def _recall(self, key: str, item: News) -> Cursor:
-        """Return what was announced before, or where to begin."""
+        """
+        Return what was announced before, or where to begin.
+
+        The store is asked in a thread: 3.3.0 and 3.3.1 have no ``aget`` and ``aset``, and a call holds the loop up.
+        """
         from pacifica_provider.triggers.cursor import Cursor
 
         store = getattr(self, "asset_state_store", None)
         if store is not None:
             try:
-                if (stored := await store.aget(key)) is not None:
+                if (stored := await asyncio.to_thread(store.get, key)) is not None:
                     cursor = Cursor.from_json(stored)
                     self._stored[key] = cursor.changes
                     return cursor
@@ -175,7 +180,7 @@ class SettledWithdrawalsTrigger(BaseEventTrigger):
         store = getattr(self, "asset_state_store", None)
         try:
             if store is not None:
-                await store.aset(key, value)
+                await asyncio.to_thread(store.set, key, value)
             self._stored[key] = changes
         except Exception as error:  # noqa: BLE001 - a state store may raise anything; the worst that follows is a repetition
             self.log.warning(

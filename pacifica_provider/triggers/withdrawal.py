@@ -96,10 +96,10 @@ class WithdrawalBatchTrigger(BaseTrigger):
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
-        """Say that nothing can be undone, and undo nothing."""
-        self.log.warning(
-            "Killed while waiting for %s in batch %s. The withdrawal was accepted and cannot be recalled; only the "
-            "waiting has ended.",
+        """Say what has ended, and undo nothing. Airflow calls this as well when it moves the trigger elsewhere."""
+        self.log.info(
+            "This triggerer waits no longer for %s in batch %s: another one does, or the task has ended. The "
+            "withdrawal was accepted and cannot be recalled.",
             self.symbol,
             self.batch_nonce,
         )

@@ -6,7 +6,7 @@ Every message says whether money moved, may have moved or did not, and what to d
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from pacifica_provider.exceptions import (
@@ -33,7 +33,7 @@ E = TypeVar("E", bound=PacificaError)
 
 def utc_text(unix_ms: int) -> str:
     """Return a time as ISO text, such as ``2026-11-23T06:00:00.000+00:00``."""
-    return datetime.fromtimestamp(unix_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(unix_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
 
 
 def rows_text(listed: Sequence[ListedRow]) -> str:

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def _write(results: dict[str, Any]) -> None:
 
 def _measured(name: str) -> dict[str, Any]:
     print(f"bench: {name} ...", file=sys.stderr, flush=True)
-    began_at, begun, machine = datetime.now(timezone.utc), time.monotonic(), _machine()
+    began_at, begun, machine = datetime.now(UTC), time.monotonic(), _machine()
     part: dict[str, Any] = importlib.import_module(f"tests.bench.{name}").run().as_json()
     took_s = round(time.monotonic() - begun, 1)
     print(f"bench: {name} took {took_s:.0f} s", file=sys.stderr, flush=True)

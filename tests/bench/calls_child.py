@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -97,7 +97,7 @@ def withdraw_once(store: CountedStore, run_id: str) -> None:
     from pacifica_provider.hooks.requests import WithdrawalRequest
 
     ti = SimpleNamespace(dag_id="bench", run_id=run_id, task_id="withdraw", map_index=-1, try_number=1)
-    run = SimpleNamespace(clear_number=0, run_after=datetime.now(timezone.utc), run_type="manual")
+    run = SimpleNamespace(clear_number=0, run_after=datetime.now(UTC), run_type="manual")
     context = {"ti": ti, "dag_run": run, "asset_state_store": {WITHDRAWALS: store}}
     PacificaHook(CONN_ID).withdraw_as_asked(WithdrawalRequest(SYMBOL, "1", one_reference=True), context)
 

@@ -14,8 +14,7 @@ from tests.lab import processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from typing_extensions import Self
+    from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 # Inherited settings would reach into what is measured; the last one doubles every start.

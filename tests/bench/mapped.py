@@ -69,4 +69,4 @@ def _run(airflow: LocalAirflow, dag_id: str) -> dict[str, float]:
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

@@ -18,6 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import pacifica_provider
 
@@ -87,7 +88,7 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     metadata = email.message_from_bytes(wheel.read(f"{INFO}/METADATA"))
 
     assert (metadata["Name"], metadata["Version"]) == ("airflow-provider-pacifica", pacifica_provider.__version__)
-    assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.10", "Apache-2.0")
+    assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.11", "Apache-2.0")
     assert "Framework :: Apache Airflow :: Provider" in metadata.get_all("Classifier", [])
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     assert "apache-airflow<4,>=3.1.3" in metadata.get_all("Requires-Dist", [])
@@ -181,6 +182,23 @@ def test_the_wheel_declares_what_it_imports(wheel: zipfile.ZipFile) -> None:
     }
 
     assert undeclared == {}
+
+
+def test_the_oldest_airflow_is_tried_with_every_dependency_at_its_floor(wheel: zipfile.ZipFile) -> None:
+    """``make matrix`` installs what constraints/airflow-3.1.3.txt pins: for each of ours the version declared."""
+    text = email.message_from_bytes(wheel.read(f"{INFO}/METADATA"))
+    declared = [Requirement(each) for each in text.get_all("Requires-Dist", [])]
+    lines = (ROOT / "constraints" / "airflow-3.1.3.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.partition(" ;")[0].split("==") for line in lines)
+    floors = {
+        canonicalize_name(each.name): spec.version
+        for each in declared
+        for spec in each.specifier
+        if spec.operator == ">=" and each.marker is None
+    }
+
+    assert len(floors) > 10
+    assert {name: pinned[name] for name, floor in floors.items() if Version(pinned[name]) != Version(floor)} == {}
 
 
 def imported_by(text: str) -> set[str]:

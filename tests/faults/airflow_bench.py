@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ class TaskBench:
             "ti": SimpleNamespace(**ids, try_number=self.try_number, xcom_push=lambda key, value: None),
             "dag_run": SimpleNamespace(
                 clear_number=self.clear_number,
-                run_after=datetime.fromtimestamp(self.run_after_ms / 1000, timezone.utc),
+                run_after=datetime.fromtimestamp(self.run_after_ms / 1000, UTC),
                 run_type=SimpleNamespace(value=self.run_type),
             ),
             "asset_state_store": AssetStates(self.outlet, self.ledger),

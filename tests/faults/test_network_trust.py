@@ -162,7 +162,7 @@ def tls(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., Protoco
     running: list[Sandbox] = []
 
     def make(*, issuer: trustme.CA = authority, host: str = "localhost", expired: bool = False) -> ProtocolHarness:
-        past = dt.datetime(2020, 1, 2, tzinfo=dt.timezone.utc)
+        past = dt.datetime(2020, 1, 2, tzinfo=dt.UTC)
         dates: dict[str, Any] = {"not_before": past, "not_after": past + dt.timedelta(days=1)} if expired else {}
         leaf = issuer.issue_cert(host, **dates)
         where = tmp_path / str(len(running))

@@ -17,8 +17,7 @@ from tests.support.patience import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: closing sends RST
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -265,7 +265,7 @@ class Nemesis:
 
     def _note(self, what: str, lasts_s: float = 0, tries: set[str] | None = None) -> None:
         now = time.time()
-        begun, ended = (datetime.fromtimestamp(each, tz=timezone.utc) for each in (now, now + lasts_s))
+        begun, ended = (datetime.fromtimestamp(each, tz=UTC) for each in (now, now + lasts_s))
         self.done[what] += 1
         self.strikes.append(Strike(what, begun, ended, None if tries is None else frozenset(tries)))
 

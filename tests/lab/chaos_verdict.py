@@ -9,7 +9,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.withdrawals.identity import RunIdentity
 from tests.lab.airflow_rest import NOT_FOUND, RestRefused
 
@@ -237,7 +236,7 @@ class Checker:
     def verdict(self, strikes: Sequence[Strike]) -> dict[str, Any]:
         """Return the figures, and every violation of the promise."""
         ledger = self._exchange.ledger()
-        states = self._airflow.asset_states(WITHDRAWALS.name)
+        states = self._airflow.entries()
         records = {each["key"]: each for name, each in states.items() if name.startswith("withdrawal_")}
         told = Told(ledger["debits"], ledger["posts"], records, strikes)
         return Judge(told).verdict([self._seen(each) for each in self._withdrawals])

@@ -56,6 +56,8 @@ def environment(connection: str, folder: Path) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(described),
         # Each call holds a connection, some need a second one; with the default of 15 in all they wait for each other.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "50",
+        # Off unless somebody switches it on.
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         # Several tests wait for the scheduler's next heartbeats.
         "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
         # A triggerer that says nothing for so long is replaced; Airflow's own 30 s are long in a test.
@@ -159,10 +161,9 @@ class TestCluster:
         arguments = [each.get("__data__", each) if isinstance(each, dict) else each for each in stored]
         return [each for each in arguments if each["pacifica_conn_id"] == conn_id]
 
-    def rendered(self, run: Run) -> dict[str, Any]:
+    def rendered(self, run: Run, map_index: int = -1) -> dict[str, Any]:
         """Return the task's templated fields as Airflow shows them."""
-        (ours,) = [t for t in self.airflow.task_instances(run.dag_id, run.run_id) if t["task_id"] == run.task_id]
-        return dict(ours["rendered_fields"])
+        return dict(self.airflow.task_instance(*run.task, map_index)["rendered_fields"])
 
     def _patch(self, conn_id: str, body: dict[str, Any]) -> None:
         self.airflow.rest("PATCH", f"/connections/{conn_id}", body)

@@ -24,6 +24,7 @@ ORDER = ("test_waiting", "test_components", "test_local_airflow", "test_ledger",
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marks of this folder."""
     config.addinivalue_line("markers", "side_by_side: runs in a thread beside the others of its kind")
+    config.addinivalue_line("markers", "feature(name): a line of what `make matrix` tells of each Airflow")
     config.addinivalue_line("markers", "slow: waits so long that it is begun before the others")
 
 
@@ -36,6 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
         item.add_marker(pytest.mark.system)
+        item.user_properties += [("feature", mark.args[0]) for mark in item.iter_markers("feature")]
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(900))
     ours.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else -1)

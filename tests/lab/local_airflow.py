@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,8 +27,7 @@ from tests.lab.local_redis import LocalRedis
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-
-    from typing_extensions import Self
+    from typing import Self
 
 HEALTH_NAMES = {"scheduler": "scheduler", "triggerer": "triggerer", "dag-processor": "dag_processor"}
 AIRFLOW = Path(sys.executable).parent / "airflow"
@@ -127,7 +126,7 @@ class LocalAirflow(AirflowRest):
     def start(self, component: str) -> None:
         """Start a component, the first time or after ``kill``. Does not wait until it is healthy."""
         # In the form of the health report's heartbeats, to be compared with them as text.
-        self._started[component] = datetime.now(timezone.utc).isoformat()
+        self._started[component] = datetime.now(UTC).isoformat()
         self._running[component] = self._launch(component, self._command(component))
 
     @property

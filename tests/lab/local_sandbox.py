@@ -18,8 +18,7 @@ from tests.lab import processes
 
 if TYPE_CHECKING:
     import subprocess
-
-    from typing_extensions import Self
+    from typing import Self
 
 READY_TIMEOUT_S = 30
 ROOT = Path(__file__).resolve().parents[2]

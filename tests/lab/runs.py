@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.withdrawals.identity import RunIdentity
 from pacifica_provider.withdrawals.ledger import decision_entry, withdrawal_entry
 
@@ -98,9 +97,9 @@ class Run:
         """Wait until the task is in one of the states."""
         return self.airflow.wait_task_state(*self.task, states, timeout_s=WAIT_S)
 
-    def again(self, task_ids: list[str] | None = None) -> str:
+    def again(self, task_ids: list[str] | None = None, **options: bool) -> str:
         """Clear the task, or those named, and return the state the run ends in this time."""
-        self.airflow.clear(self.dag_id, self.run_id, task_ids or [self.task_id])
+        self.airflow.clear(self.dag_id, self.run_id, task_ids or [self.task_id], **options)
         return self.wait()
 
     def receipt(self, task_id: str = "", map_index: int = -1) -> Any:
@@ -156,19 +155,19 @@ class Run:
 
     def record(self, reference: str | None = None) -> Any:
         """Return what the ledger holds of the withdrawal, None if nothing."""
-        return self.airflow.asset_state(WITHDRAWALS.name, withdrawal_entry(*self.task, reference))
+        return self.airflow.entry(withdrawal_entry(*self.task, reference))
 
     def decision(self, reference: str | None = None) -> Any:
         """Return the decision that waits, None if there is none."""
-        return self.airflow.asset_state(WITHDRAWALS.name, decision_entry(*self.task, reference))
+        return self.airflow.entry(decision_entry(*self.task, reference))
 
     def decide(self, decision: object, reference: str | None = None) -> None:
         """Leave a decision through Airflow's REST API, as a person without a shell does."""
-        self.airflow.put_asset_state(WITHDRAWALS.name, decision_entry(*self.task, reference), decision)
+        self.airflow.put_entry(decision_entry(*self.task, reference), decision)
 
     def lose_record(self, reference: str | None = None) -> None:
         """Lose the record, but not what the ledger knows of the task."""
-        self.airflow.delete_asset_state(WITHDRAWALS.name, withdrawal_entry(*self.task, reference))
+        self.airflow.delete_entry(withdrawal_entry(*self.task, reference))
 
     def wait_struck(self) -> None:
         """Wait until the planned accident has befallen the task."""

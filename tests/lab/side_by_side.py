@@ -19,8 +19,7 @@ from tests.lab.airflow_rest import AirflowFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from typing_extensions import Self
+    from typing import Self
 
     from tests.lab.cluster import TestCluster
 
@@ -35,6 +34,7 @@ class SideBySide:
     def __init__(self, cluster: TestCluster, items: Sequence[pytest.Item]) -> None:
         self._cluster = cluster
         self._items = [item for item in items if item.get_closest_marker("side_by_side") is not None]
+        self._items = [item for item in self._items if not any(mark.args[0] for mark in item.iter_markers("skipif"))]
         # The slow ones first, so that none of them is left for the end, and of those the slowest.
         self._items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.stem != "test_waiting"))
         self._threads = ThreadPoolExecutor(AT_ONCE, "test")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pacifica_provider.sandbox.withdrawals import Debit
 
 KEY = "11111111-1111-5111-8111-111111111111"
-AT = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
+AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 RECEIPT = {
     "account": "payer",
     "symbol": "SOL",

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.runs import accident
+from tests.support.airflow_line import AIRFLOW
 
 if TYPE_CHECKING:
     from tests.lab.cluster import TestCluster
 
 pytestmark = pytest.mark.side_by_side
+clears_task_state = pytest.mark.skipif(AIRFLOW < (3, 4), reason="a clear discards no task state before Airflow 3.4")
 
 
-def test_a_task_cleared_after_its_receipt_posts_nothing(cluster: TestCluster) -> None:
-    """The same receipt comes back without a request of any kind (F53, I5)."""
+@pytest.mark.feature("green task cleared")
+@pytest.mark.parametrize("options", [{}, pytest.param({"keep_task_state": True}, marks=clears_task_state)])
+def test_a_task_cleared_after_its_receipt_posts_nothing(cluster: TestCluster, options: dict[str, bool]) -> None:
+    """The same receipt comes back without a request of any kind, whatever becomes of the task's state (F53, I5)."""
     run = cluster.run("pay", cluster.payer())
     assert run.wait() == "success"
     first, seen = run.receipt(), run.payer.posts()
 
-    assert run.again() == "success"
+    assert run.again(None, **options) == "success"
 
     assert run.receipt() == first
     assert run.payer.posts() == seen

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from tests.lab.runs import Payer
 
 pytestmark = pytest.mark.side_by_side
-COMMAND = re.compile(r"(airflow pacifica case --dag-id \S+ --run-id \S+ --task-id [\w]+(?: --withdrawal-ref [\w-]+)?)")
+COMMAND = re.compile(
+    r"(?:airflow pacifica|python -m pacifica_provider\.cli) case "
+    r"--dag-id \S+ --run-id \S+ --task-id [\w.]+(?: --withdrawal-ref [\w-]+)?"
+)
 
 
 def case(run: Run, *options: str, map_index: int = -1) -> subprocess.CompletedProcess[str]:
@@ -37,7 +40,8 @@ def decided(run: Run, *options: str, map_index: int = -1) -> str:
 def audited(run: Run) -> list[dict[str, Any]]:
     """Return the decisions on this run that Airflow's audit log tells of."""
     log = run.airflow.rest("GET", "/eventLogs", dag_id=run.dag_id, event="cli_pacifica_decision", limit=100)
-    return [entry for entry in log["event_logs"] if run.run_id in entry["extra"]]
+    ours = {each["event_log_id"]: each for each in log["event_logs"] if run.run_id in each["extra"]}
+    return list(ours.values())  # Airflow 3.1 lists each of them many times
 
 
 def unmoved_unknown(cluster: TestCluster, payer: Payer) -> Run:
@@ -51,6 +55,7 @@ def unmoved_unknown(cluster: TestCluster, payer: Payer) -> Run:
     return run
 
 
+@pytest.mark.feature("case and decision")
 @pytest.mark.slow
 def test_a_person_adopts_the_row_of_a_lost_record(cluster: TestCluster) -> None:
     """Record lost, cleared: unknown; the case shows the row; adopted and cleared again, it is the receipt (F54, I4)."""
@@ -76,6 +81,7 @@ def test_a_person_adopts_the_row_of_a_lost_record(cluster: TestCluster) -> None:
     assert all(word in entry["extra"] for word in ("--decide", "adopt", "--by", "ana", "--why", "looked"))
 
 
+@pytest.mark.feature("case and decision")
 @pytest.mark.slow
 def test_a_person_has_it_posted_again_where_nothing_moved(cluster: TestCluster) -> None:
     """A repost is refused while it leaves a listed row unnamed; then it pays once, under the same key (I4)."""
@@ -114,9 +120,10 @@ def test_a_person_voids_it_and_it_never_posts_again(cluster: TestCluster) -> Non
         assert (len(payer.posts()), payer.debits()) == (2, [])
 
 
+@pytest.mark.feature("decision through the REST API")
 @pytest.mark.slow
 def test_a_person_without_a_shell_decides_through_airflow_s_api(cluster: TestCluster) -> None:
-    """The decision is an entry of the asset's state: written through REST, the next try applies it (F98, I4)."""
+    """The decision is an entry of the ledger: written through REST, the next try applies it (F98, I4)."""
     with cluster.own_exchange() as payer:
         run = unmoved_unknown(cluster, payer)
         record = run.record()
@@ -137,6 +144,7 @@ def test_a_person_without_a_shell_decides_through_airflow_s_api(cluster: TestClu
         assert (len(payer.posts()), run.decision()) == (3, None)
 
 
+@pytest.mark.feature("case of a mapped task")
 @pytest.mark.slow
 def test_a_person_adopts_what_a_mapped_task_may_not(cluster: TestCluster) -> None:
     """A mapped task that lost its answer asks, even with one candidate (F03): adopted by hand, it is the receipt."""

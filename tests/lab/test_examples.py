@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.runs import Run
+from tests.lab.airflow_rest import KEEPS_ASSET_STATE, LEDGER_ASSET
+from tests.lab.runs import WAIT_S, Run
 
 if TYPE_CHECKING:
     from tests.lab.cluster import TestCluster
 
 pytestmark = pytest.mark.side_by_side
+EVENT_S = 5.0
 
 
 def example(cluster: TestCluster, dag_id: str, task_id: str = "withdraw") -> Run:
@@ -34,6 +37,7 @@ def settled_receipt(run: Run) -> dict[str, Any]:
     return dict(run.receipt())
 
 
+@pytest.mark.feature("examples")
 @pytest.mark.slow
 def test_example_withdraw_withdraws_and_waits_for_its_batch(cluster: TestCluster) -> None:
     """The receipt names the one debit, and the sensor returns its transaction."""
@@ -46,6 +50,7 @@ def test_example_withdraw_withdraws_and_waits_for_its_batch(cluster: TestCluster
     assert (row["batch_nonce"], row["transaction_id"]) == (debit["batch_nonce"], debit["transaction_id"])
 
 
+@pytest.mark.feature("examples")
 @pytest.mark.slow
 def test_example_withdraw_deferrable_returns_the_settled_receipt(cluster: TestCluster) -> None:
     """One task withdraws, waits in the triggerer, and returns receipt and transaction."""
@@ -62,6 +67,7 @@ def test_example_withdraw_deferrable_returns_the_settled_receipt(cluster: TestCl
     assert cluster.rendered(run)["connection"] == shown
 
 
+@pytest.mark.feature("examples")
 @pytest.mark.slow
 def test_example_approval_withdraws_what_was_approved(cluster: TestCluster) -> None:
     """The text that a person is shown names the order; the receipt names the person."""
@@ -96,5 +102,55 @@ def test_example_withdraw_mapped_withdraws_each_asset_once(cluster: TestCluster)
         run.key(f"sweep-{symbol}") for symbol in ("SOL", "BTC", "kBONK")
     ]
     assert [each["batch_nonce"] for each in receipts] == [debit_of(run, each)["batch_nonce"] for each in receipts]
-    tasks = cluster.airflow.task_instances(run.dag_id, run.run_id)
-    assert {each["rendered_fields"]["connection"]["account"] for each in tasks} == {receipts[0]["account"]}
+    shown = {cluster.rendered(run, index)["connection"]["account"] for index in range(3)}
+    assert shown == {receipts[0]["account"]}
+
+
+@pytest.mark.feature("examples")
+@pytest.mark.slow
+def test_example_withdrawal_outlets_hands_its_receipt_to_the_asset_s_event(cluster: TestCluster) -> None:
+    """One debit; the event of the author's asset and that of the ledger's carry the settled receipt."""
+    run = example(cluster, "example_withdrawal_outlets", "withdraw_and_wait")
+
+    receipt = settled_receipt(run)
+
+    assert receipt["transaction_id"] == debit_of(run, receipt)["transaction_id"]
+    told = [each["extra"] for asset in ("pacifica_withdrawn", LEDGER_ASSET) for each in events_of(cluster, asset, run)]
+    assert [{name: extra[name] for name in receipt} for extra in told] == [receipt] * 2
+
+
+@pytest.mark.feature("events")
+@pytest.mark.slow
+def test_example_withdrawal_events_gives_one_event_for_each_settled_withdrawal(cluster: TestCluster) -> None:
+    """Whoever made it: what settles after the watcher's start is told, and where Airflow has asset state, once only."""
+    payer = cluster.default
+    cluster.airflow.unpause("example_withdrawal_events")
+    made: list[int] = []
+    (watched,) = cluster.airflow.rest("GET", "/assets", name_pattern="pacifica_settled_withdrawals")["assets"]
+
+    def told() -> list[int]:
+        listed = cluster.airflow.rest("GET", "/assets/events", asset_id=watched["id"], limit=100, order_by="-timestamp")
+        nonces = [each["extra"]["payload"]["batch_nonce"] for each in listed["asset_events"]]
+        return [nonce for nonce in nonces if nonce in made]
+
+    def another() -> bool:
+        # The first start announces nothing that had settled before, and when it looks shows only by its events.
+        order = {"account": payer.account, "symbol": "SOL", "amount": f"1.{len(made) + 1:05}"}
+        made.append(payer.exchange.control("POST", "/foreign_withdrawal", order)["batch_nonce"])
+        payer.settle()
+        time.sleep(EVENT_S)
+        return bool(told())
+
+    cluster.airflow.wait_until(another, WAIT_S, "an event of a settled withdrawal")
+    made_since = made[made.index(min(told())) :]
+    another()
+    cluster.airflow.wait_until(lambda: made[-1] in told(), WAIT_S, "an event of the last withdrawal")
+    time.sleep(EVENT_S)
+
+    assert sorted(told() if KEEPS_ASSET_STATE else set(told())) == [*made_since, made[-1]]
+
+
+def events_of(cluster: TestCluster, asset: str, run: Run) -> list[dict[str, Any]]:
+    """Return the events of an asset that the run made."""
+    events = cluster.airflow.rest("GET", "/assets/events", source_run_id=run.run_id)["asset_events"]
+    return [each for each in events if (each["name"], each["source_dag_id"]) == (asset, run.dag_id)]

@@ -36,6 +36,7 @@ def check_paid_once(run: Run, *, adopted: bool, posts: int) -> None:
     assert len(run.payer.posts()) == posts
 
 
+@pytest.mark.feature("SIGKILL of the task")
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_a_task_killed_at_any_point_pays_once(cluster: TestCluster, point: str) -> None:
@@ -49,6 +50,7 @@ def test_a_task_killed_at_any_point_pays_once(cluster: TestCluster, point: str) 
     check_paid_once(run, adopted=adopted, posts=posts)
 
 
+@pytest.mark.feature("SIGKILL of the supervisor")
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_a_task_whose_supervisor_is_killed_at_any_point_pays_once(cluster: TestCluster, point: str) -> None:
@@ -63,6 +65,7 @@ def test_a_task_whose_supervisor_is_killed_at_any_point_pays_once(cluster: TestC
     check_paid_once(run, adopted=adopted, posts=posts)
 
 
+@pytest.mark.feature("replaced try")
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "adopted", "posts"), [("before_post", False, 1), ("after_post", True, 2)])
 def test_a_zombie_that_thaws_beside_the_next_try_sends_nothing(

@@ -9,16 +9,16 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.withdrawals.ledger import BIRTH_ENTRY, withdrawal_entry
 from pacifica_provider.withdrawals.record import VERSION
 from tests.lab.runs import WAIT_S, Run
 from tests.lab.test_decisions import case, decided, unmoved_unknown
+from tests.support.airflow_line import AIRFLOW
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(700)  # the first of a restored ledger waits for all that comes before
 PRUNED, OLD, LEDGER_S_AGE = timedelta(days=31), timedelta(days=40), timedelta(days=400)
 # The second ones may start only once the ledger has been told.
+COMMANDS = "airflow pacifica" if AIRFLOW >= (3, 2) else "python -m pacifica_provider.cli"
 FIRST, THEN = ("api-server", "execution-api", "dag-processor"), ("scheduler", "triggerer")
 
 
@@ -45,7 +46,7 @@ def old_run(cluster: TestCluster, payer: Payer, dag_id: str, task_id: str, amoun
     """Start a run that was due forty days ago."""
     cluster.airflow.unpause(dag_id, WAIT_S)
     run_id = f"old-{task_id}-{amount}"
-    due = (datetime.now(timezone.utc) - OLD).isoformat()
+    due = (datetime.now(UTC) - OLD).isoformat()
     conf = {"conn": payer.conn_id, "symbol": "SOL", "amount": amount}
     body = {"dag_run_id": run_id, "logical_date": None, "run_after": due, "conf": conf}
     cluster.airflow.rest("POST", f"/dags/{dag_id}/dagRuns", body)
@@ -57,7 +58,7 @@ def let_age(run: Run) -> None:
     record, by_ms = run.record(), OLD // timedelta(milliseconds=1)
     attempts = [{**each, "signed_ms": each["signed_ms"] - by_ms} for each in record["attempts"]]
     aged = {**record, "since_ms": record["since_ms"] - by_ms, "attempts": attempts}
-    run.airflow.put_asset_state(WITHDRAWALS.name, withdrawal_entry(*run.task, None), aged)
+    run.airflow.put_entry(withdrawal_entry(*run.task, None), aged)
 
 
 def check_asks(run: Run, posts: int) -> None:
@@ -90,7 +91,7 @@ class Pruned:
 def pruned(cluster: TestCluster) -> Iterator[Pruned]:
     """Yield what a prune leaves behind, when the exchange has forgotten every key."""
     with cluster.own_exchange() as payer:
-        born_ms = int((datetime.now(timezone.utc) - LEDGER_S_AGE).timestamp() * 1000)
+        born_ms = int((datetime.now(UTC) - LEDGER_S_AGE).timestamp() * 1000)
         state = {"version": VERSION, "complete_since_ms": born_ms, "raised": False, "restores": 0}
         old = {
             task_id: old_run(cluster, payer, dag_id, task_id, amount)
@@ -98,13 +99,13 @@ def pruned(cluster: TestCluster) -> Iterator[Pruned]:
         }
         young = cluster.run("pay", payer, "3.5")
         assert [run.wait() for run in (*old.values(), young)] == ["success"] * 3
-        cluster.airflow.put_asset_state(WITHDRAWALS.name, BIRTH_ENTRY, state)
+        cluster.airflow.put_entry(BIRTH_ENTRY, state)
         for run in old.values():
             let_age(run)
         payer.exchange.control("POST", "/forget_keys")
 
-        before = (datetime.now(timezone.utc) - PRUNED).date()
-        yield Pruned(pasted(cluster, f"airflow pacifica ledger prune --before {before}").stdout, old, young)
+        before = (datetime.now(UTC) - PRUNED).date()
+        yield Pruned(pasted(cluster, f"{COMMANDS} ledger prune --before {before}").stdout, old, young)
 
 
 def test_a_prune_forgets_only_what_ended_before(pruned: Pruned) -> None:
@@ -158,7 +159,7 @@ def restore_database(cluster: TestCluster, backup: Path) -> subprocess.Completed
     cluster.airflow.database.restore(backup)
     for component in FIRST:
         cluster.airflow.start(component)
-    done = pasted(cluster, "airflow pacifica ledger restored")
+    done = pasted(cluster, f"{COMMANDS} ledger restored")
     for component in THEN:
         cluster.airflow.start(component)
     cluster.airflow.wait_execution_api()

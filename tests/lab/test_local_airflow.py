@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pacifica_provider.assets import WITHDRAWALS
 from tests.lab import processes
 from tests.lab.airflow_rest import RestRefused
 from tests.lab.airflow_settings import Settings
@@ -119,18 +118,14 @@ def test_a_killed_triggerer_is_replaced(airflow: LocalAirflow) -> None:
     assert not set(before) & set(airflow.pids("triggerer"))
 
 
-def test_asset_state_can_be_planted_and_taken_away(airflow: LocalAirflow) -> None:
-    """What a task would find in an asset's state is written, read and deleted from outside."""
-    if airflow.rest("GET", "/version")["version"] < "3.3":
-        pytest.skip("the asset state store came with Airflow 3.3")
-    entry = (WITHDRAWALS.name, "planted")
-
-    airflow.put_asset_state(*entry, {"amount": "1.50"})
-    planted = airflow.asset_state(*entry)
-    airflow.delete_asset_state(*entry)
+def test_an_entry_can_be_planted_and_taken_away(airflow: LocalAirflow) -> None:
+    """What a task would find in the ledger is written, read and deleted from outside."""
+    airflow.put_entry("planted", {"amount": "1.50"})
+    planted = airflow.entry("planted")
+    airflow.delete_entry("planted")
 
     assert planted == {"amount": "1.50"}
-    assert airflow.asset_state(*entry) is None
+    assert airflow.entry("planted") is None
 
 
 def test_what_airflow_refuses_is_raised_with_its_status(airflow: LocalAirflow) -> None:

@@ -19,8 +19,7 @@ from tests.support.patience import PATIENCE_S
 if TYPE_CHECKING:
     import ssl
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 # Takes the connection after a request has been read; says whether the connection stays open for another.
 Script = Callable[[socket.socket], bool]

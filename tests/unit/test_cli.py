@@ -7,7 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -695,7 +695,7 @@ def test_a_ledger_that_does_not_know_itself_is_written_anew(harness: ProtocolHar
 
 def iso(unix_ms: int) -> str:
     """Return the time as a person writes it."""
-    return datetime.fromtimestamp(unix_ms // 1000, tz=timezone.utc).isoformat()
+    return datetime.fromtimestamp(unix_ms // 1000, tz=UTC).isoformat()
 
 
 # -- the command lines

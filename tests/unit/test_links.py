@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import DAG
 
 from pacifica_provider.get_provider_info import get_provider_info
+from pacifica_provider.hooks import ledgers
 from pacifica_provider.links import PortfolioLink, RecordsLink, RunbookLink, SolanaTransactionLink
 from pacifica_provider.operators.withdraw import WithdrawSpotAssetOperator
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
@@ -104,11 +105,15 @@ def test_the_portfolio_is_that_of_the_connection_s_environment(environment: str,
 @pytest.mark.parametrize(
     ("base_url", "begins"), [("https://airflow.example/team/", "https://airflow.example/team"), ("", "")]
 )
+@pytest.mark.parametrize(
+    ("asset_state", "place"), [(True, "assets?name_pattern=pacifica_withdrawals"), (False, "variables")]
+)
 def test_records_and_runbook_are_on_airflow_s_own_pages(
-    monkeypatch: pytest.MonkeyPatch, base_url: str, begins: str
+    monkeypatch: pytest.MonkeyPatch, base_url: str, begins: str, *, asset_state: bool, place: str
 ) -> None:
-    """Under whatever address Airflow is told that it has; told none, beside the task's page."""
+    """Under whatever address Airflow is told that it has, told none, beside the task's page; Variables before 3.3."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    monkeypatch.setattr(ledgers, "keeps_asset_state", lambda: asset_state)
     shown = [each.get_link(None, ti_key=cast("Any", None)) for each in (RecordsLink(), RunbookLink())]
 
-    assert shown == [f"{begins}/assets?name_pattern=pacifica_withdrawals", f"{begins}/pacifica/docs/unknown.md"]
+    assert shown == [f"{begins}/{place}", f"{begins}/pacifica/docs/unknown.md"]

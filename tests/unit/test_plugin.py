@@ -15,6 +15,7 @@ import pytest
 
 from pacifica_provider.get_provider_info import get_provider_info
 from pacifica_provider.plugin import PREFIX, RUNBOOK, PacificaPages, page_files
+from tests.support.airflow_line import AIRFLOW
 
 BASE = "http://airflow.invalid/"
 LINK = re.compile(r'(?:href|src)="([^"]+)"')
@@ -94,8 +95,9 @@ def test_nothing_else_is_shown(path: str) -> None:
 
 def test_a_task_pays_little_for_it() -> None:
     """Airflow imports the module in every task: what draws a page is not imported with it."""
+    loader = "airflow.sdk.plugins_manager" if AIRFLOW >= (3, 2) else "airflow.plugins_manager"
     program = (
-        "import airflow.sdk.plugins_manager, sys\n"
+        f"import {loader}, sys\n"
         "before = set(sys.modules)\n"
         "import pacifica_provider.plugin\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"

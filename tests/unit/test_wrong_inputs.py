@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -294,7 +294,7 @@ def setting_rows() -> Iterator[Row]:
         for name in names:
             for flag in ("false", "no", 0, 1, None, "{{ params.flag }}", PAIR):
                 yield Row(place, name, flag, "parse", "must be True or False")
-    a_day: Any = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    a_day: Any = datetime(2026, 1, 1, tzinfo=UTC)
     number, whole = "must be a positive number of seconds", "must be whole Unix milliseconds"
     wrong: dict[tuple[str, str, str], list[Any]] = {
         ("operator", "poll_interval", number): [0, -1, "30", "30 s", None, True, timedelta(seconds=30), PAIR],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 TASKS = 100
-DAY_ONE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DAY_ONE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Nothing(BaseOperator):

@@ -116,7 +116,7 @@ def test_an_unknown_is_decided_without_a_shell(pages: Pages, airflow: LocalAirfl
     addresses = [str(link.get_attribute("href")) for link in (runbook, records)]
     page.goto(addresses[0])
     expect(page.get_by_role("heading", name="When it says UNKNOWN")).to_be_visible()
-    record = airflow.asset_state(LEDGER, withdrawal_entry("browser_unknown", run, "withdraw", None))
+    record = airflow.entry(withdrawal_entry("browser_unknown", run, "withdraw", None))
     decision: dict[str, Any] = {
         "key": record["key"],
         "action": "repost",
@@ -138,7 +138,7 @@ def test_an_unknown_is_decided_without_a_shell(pages: Pages, airflow: LocalAirfl
     pages.picture("decision")
     form.get_by_role("button", name="Save").click()
     expect(form).to_be_hidden()
-    left = airflow.asset_state(LEDGER, name)
+    left = airflow.entry(name)
     pages.task("browser_unknown", run)
     page.get_by_role("button", name="Press shift+c to clear").click()
     page.get_by_role("dialog").get_by_role("button", name="Confirm").click()

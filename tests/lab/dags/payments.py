@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -12,8 +12,9 @@ from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.hooks.pacifica import PacificaHook
 from tests.lab.dags import accidents
 from tests.lab.dags.parts import ORDER, RETRYING, Pay, Wait, receipt_of
+from tests.support.airflow_line import AIRFLOW
 
-ANY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+ANY = datetime(2026, 1, 1, tzinfo=UTC)
 MANY: dict[str, Any] = {"max_active_runs": 64, "default_args": RETRYING}
 
 with DAG("pay", schedule=None, **MANY):
@@ -136,3 +137,15 @@ with DAG("pay_without_outlet", schedule=None, **MANY):
 for name in ("again", "changed", "new", "allowed"):  # a DAG each, as Airflow runs one backfill of a DAG at a time
     with DAG(f"pay_daily_{name}", schedule="@daily", start_date=ANY, catchup=False, default_args=RETRYING):
         Pay(task_id="withdraw", allow_backfill=name == "allowed", **ORDER)
+
+
+if AIRFLOW >= (3, 4):
+    for dag_id, reference in (("pay_looped", "round-{{ loop.index }}"), ("pay_looped_unnamed", None)):
+        with DAG(dag_id, schedule=None, **MANY):
+
+            @task_group
+            def rounds(withdrawal_ref: str | None = reference) -> None:
+                """Withdraw one order."""
+                Pay(task_id="withdraw", withdrawal_ref=withdrawal_ref, **ORDER)
+
+            rounds.loop(max_iterations=2)  # type: ignore[attr-defined]  # from 3.4 on

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,7 +158,7 @@ def test_a_wrong_certificate_is_refused_before_a_byte_is_sent(
 ) -> None:
     """No request reaches a server that does not prove its name, whatever authorities the environment names (F10)."""
     issuer, file = authority
-    past = datetime.now(timezone.utc) - timedelta(days=1)
+    past = datetime.now(UTC) - timedelta(days=1)
     leaf = issuer.issue_cert(
         "elsewhere.example" if wrong == "wrong host" else "localhost", not_after=past if wrong == "expired" else None
     )

@@ -120,7 +120,7 @@ def test_an_empty_form_field_may_be_stored_as_null() -> None:
 
 def test_airflow_masks_the_api_config_key_by_its_name() -> None:
     """Where a connection is shown with its extra, by the page or by the API, Airflow looks at names alone (S09)."""
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # what Airflow itself imports
+    from airflow.providers.common.compat.sdk import redact
 
     shown = redact({"pf_api_key": "hush", "environment": "testnet"})
 

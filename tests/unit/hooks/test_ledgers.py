@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -36,13 +36,9 @@ from pacifica_provider.withdrawals.ledger import Ledger, LedgerUnavailableError,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-pytestmark = [  # Airflow 3.1 warns of itself when its models are loaded
-    pytest.mark.filterwarnings("ignore:The `airflow.operators.branch"),
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
-]
 NAME = "withdrawal_0123456789abcdef"
 RECORD: dict[str, Any] = {"state": "open", "attempts": [{"at_ms": 1, "amount": "1.50"}], "why": "né ☃", "row": None}
-WHEN = datetime(2026, 11, 24, tzinfo=timezone.utc)
+WHEN = datetime(2026, 11, 24, tzinfo=UTC)
 OTHER = {"state": "accepted"}
 VARIABLE = VARIABLE_PREFIX + NAME
 BROKEN = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -198,7 +198,7 @@ def test_a_run_whose_first_try_was_refused_pays_at_the_next(task_context: TaskCo
         task_context.run_type = "backfill"
     else:
         words = {"amount": "{{ amount }}"} if broken == "amount" else {"withdrawal_ref": "None"}
-    task_context.run_after = datetime.now(timezone.utc)
+    task_context.run_after = datetime.now(UTC)
     with pytest.raises(ConfigurationError):
         withdraw(task_context, **words)
     born = list(task_context.store.values)
@@ -356,3 +356,22 @@ def test_the_first_log_line_names_environment_account_and_key(
     assert any("posting, attempt 1" in line for line in lines)
     assert any(f"accepted in batch {receipt['batch_nonce']}" in line for line in lines)
     assert "signature" not in "".join(lines).lower().replace("signed at", "")
+
+
+@pytest.mark.parametrize(("equal", "longest"), [(0, 1_000), (100, 14_000), (200, 27_000)])
+def test_the_record_grows_only_with_what_looks_like_it(task_context: TaskContext, equal: int, longest: int) -> None:
+    """Of 200 withdrawals that others have pending, only those of its amount are kept; Airflow warns from 65,535 on."""
+    for number in range(200):
+        order = {"symbol": "SOL", "amount": "1.5" if number < equal else "2.5"}
+        task_context.sandbox.control("POST", "/foreign_withdrawal", order)
+    sizes: list[int] = []
+    store = task_context.store.set
+
+    def noting(key: str, value: object) -> None:
+        store(key, value)
+        sizes.append(len(task_context.store.values[key]))
+
+    task_context.store.set = noting  # type: ignore[method-assign]  # the store, watched
+    withdraw(task_context)
+
+    assert max(sizes) < longest

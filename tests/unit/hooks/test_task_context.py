@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from pacifica_provider.withdrawals.identity import RunIdentity
 if TYPE_CHECKING:
     from pacifica_provider.withdrawals.withdraw import TryContext
 
-RUN_AFTER = datetime(2026, 11, 23, 6, 0, tzinfo=timezone.utc)
+RUN_AFTER = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 
 
 def context(**changes: Any) -> dict[str, Any]:
@@ -159,8 +159,9 @@ def test_run_after_is_in_unix_milliseconds() -> None:
     assert of_try().run_after_ms == 1_795_413_600_000
 
 
-def test_the_case_command_can_be_pasted() -> None:
+def test_the_case_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names with spaces and quotes arrive whole in a shell, and so does the reference."""
+    monkeypatch.setattr("importlib.metadata.version", {"apache-airflow-core": "3.2.0"}.__getitem__)
     words = shlex.split(of_try("a 'b'", run_id="manual__2026 'x'; rm -rf $HOME", map_index=3).case_command)
 
     assert words == [
@@ -242,4 +243,4 @@ def test_a_later_try_s_refusal_points_to_what_is_on_record(changes: dict[str, An
     said = refused(**changes)
 
     assert "an earlier one may have sent the withdrawal" in said
-    assert said.splitlines()[-1].startswith("airflow pacifica case --dag-id")
+    assert said.splitlines()[-1] == case_command("pay", "r 1", "group.withdraw")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +30,7 @@ def withdraw_task(**changes: Any) -> WithdrawSpotAssetOperator:
 def answer(by: str | None = "ana", option: str = "Approve", at: datetime | None = None) -> dict[str, Any]:
     """Return what an ``ApprovalOperator`` returns."""
     user = None if by is None else {"id": f"{by}-id", "name": by}
-    at = at or datetime.now(timezone.utc) + LATER
+    at = at or datetime.now(UTC) + LATER
     return {"chosen_options": [option], "params_input": {}, "responded_by_user": user, "responded_at": at}
 
 
@@ -149,7 +149,7 @@ def test_without_a_person_s_yes_nothing_is_sent(flow: Flow, said: object) -> Non
 def test_a_yes_from_before_it_was_prepared_is_none(flow: Flow) -> None:
     """An approval that does not wait for prepare has shown nobody this order."""
     flow.prepare()
-    flow.answers["approve"] = answer(at=datetime.now(timezone.utc) - LATER)
+    flow.answers["approve"] = answer(at=datetime.now(UTC) - LATER)
     with pytest.raises(ConfigurationError, match="answered before the order was prepared, so nobody has seen"):
         flow.withdraw()
 

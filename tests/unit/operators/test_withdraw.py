@@ -204,7 +204,7 @@ def test_a_field_of_the_receipt_is_taken_from_what_the_task_returned() -> None:
         output = WithdrawSpotAssetOperator(task_id="a", symbol="SOL", amount="1").output
 
     def resolved(argument: Any, returned: object) -> Any:
-        ti = SimpleNamespace(dag_id="pay", xcom_pull=lambda **_: returned)
+        ti = SimpleNamespace(dag_id="pay", task=output.operator, xcom_pull=lambda **_: returned)
         return argument.resolve({"ti": ti})
 
     receipt = {"symbol": "SOL", "batch_nonce": 42}
@@ -502,11 +502,14 @@ def test_a_retry_comes_while_the_key_is_known(
     assert expected == (task.retries, task.retry_delay)
 
 
-class Events(dict[Any, Any]):
-    """What ``context["outlet_events"]`` is: an event for each asset that is asked for."""
+class Events:
+    """What ``context["outlet_events"]`` is: an event for each asset that is asked for, here by its name."""
 
-    def __missing__(self, asset: Asset) -> Any:
-        return self.setdefault(asset, SimpleNamespace(extra={}))
+    def __init__(self) -> None:
+        self.by_name: dict[str, Any] = {}
+
+    def __getitem__(self, asset: Asset) -> Any:
+        return self.by_name.setdefault(asset.name, SimpleNamespace(extra={}))
 
 
 def test_the_receipt_goes_into_the_events_of_its_assets(task_context: TaskContext) -> None:
@@ -514,7 +517,7 @@ def test_the_receipt_goes_into_the_events_of_its_assets(task_context: TaskContex
     context: Any = {**task_context.context(), "outlet_events": Events()}
     receipt = operator(outlets=[MINE, AssetAlias("alias")]).execute(context)
 
-    assert {asset.name: event.extra for asset, event in context["outlet_events"].items()} == {
+    assert {name: event.extra for name, event in context["outlet_events"].by_name.items()} == {
         "mine": receipt,
         "pacifica_withdrawals": receipt,
     }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from pacifica_provider.exceptions import ConfigurationError, SettlementTimeout
 from pacifica_provider.sensors.withdrawal import WithdrawalBatchSensor
@@ -59,7 +59,7 @@ def test_a_reschedule_frees_the_worker_until_the_timeout(task_context: TaskConte
     """Not done: come back after the interval. Too long ago: time out, with the last state seen (F78)."""
     nonce = withdrawn(task_context)
     waiting = sensor(nonce, mode="reschedule", poke_interval=30, timeout=60, soft_fail=soft_fail)
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     with pytest.raises(AirflowRescheduleException) as again:
         waiting.execute(task_context.context())
     task_context.rescheduled_at = now - timedelta(seconds=61)
@@ -135,7 +135,7 @@ def test_a_refused_connection_is_waited_for_and_read_again(task_context: TaskCon
 def test_deferring_carries_what_the_triggerer_needs(task_context: TaskContext) -> None:
     """Connection id, symbol, nonce as integer, canonical amount and an absolute end; Airflow's timeout is behind it."""
     nonce = withdrawn(task_context)
-    began = datetime.now(timezone.utc).timestamp()
+    began = datetime.now(UTC).timestamp()
     with pytest.raises(TaskDeferred) as caught:
         sensor(str(nonce), amount="1.00", deferrable=True, timeout=3600, poke_interval=20).execute(
             task_context.context()

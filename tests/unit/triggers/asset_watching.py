@@ -6,8 +6,6 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.shared_stream import SharedStreamManager
-
 from pacifica_provider.triggers.assets import SettledWithdrawalsTrigger
 from tests.support.patience import until_in_loop
 from tests.unit.triggers.bench import pay, requests, settle
@@ -25,11 +23,11 @@ class Store:
         self.entries: dict[str, str] = {}
         self.down = False
 
-    async def aget(self, key: str) -> Any:
+    def get(self, key: str) -> Any:
         """Return an entry."""
         return json.loads(self.entries[key]) if key in self.entries else None
 
-    async def aset(self, key: str, value: object) -> None:
+    def set(self, key: str, value: object) -> None:
         """Write one."""
         if self.down:
             raise OSError("hush")
@@ -85,6 +83,8 @@ class Triggerer:
     """Airflow's own manager of shared streams, and the little of the triggerer that drives it."""
 
     def __init__(self) -> None:
+        from airflow.triggers.shared_stream import SharedStreamManager  # Airflow 3.3 and later
+
         self.manager = SharedStreamManager()
         self.events: list[tuple[int, dict[str, Any]]] = []
         self.unconfirmed: list[int] = []

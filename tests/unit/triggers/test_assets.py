@@ -159,8 +159,8 @@ def test_a_store_entry_that_is_not_understood_begins_anew(sandbox: Sandbox, stor
     pay_and_settle(sandbox, "1")
 
     class Odd(Store):
-        async def aget(self, key: str) -> Any:
-            return await super().aget(key) or stored
+        def get(self, key: str) -> Any:
+            return super().get(key) or stored
 
     async def watch() -> list[str]:
         running = Running(watching(Odd()))

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.airflow_line import AIRFLOW
 from tests.support.patience import until_in_loop
 from tests.unit.triggers.asset_watching import Running, Store, Triggerer, looked, pay_and_settle, watching
 from tests.unit.triggers.bench import alone, connected, pay, requests, settle, sockets, start, trigger
 
 if TYPE_CHECKING:
     from pacifica_provider.sandbox import Sandbox
+
+needs_shared_streams = pytest.mark.skipif(AIRFLOW < (3, 3), reason="shared streams came with Airflow 3.3")
 
 
 def test_tasks_and_asset_watchers_share_one_socket(sandbox: Sandbox) -> None:
@@ -32,6 +35,7 @@ def test_tasks_and_asset_watchers_share_one_socket(sandbox: Sandbox) -> None:
     assert asyncio.run(watch()) == (1, ["0.999"])
 
 
+@needs_shared_streams
 def test_triggers_on_one_account_share_airflows_stream(sandbox: Sandbox) -> None:
     """Two watchers of one account, one of them for a symbol, make one poll loop, and each gets its own events."""
 
@@ -51,6 +55,7 @@ def test_triggers_on_one_account_share_airflows_stream(sandbox: Sandbox) -> None
     assert asyncio.run(watch()) == [(1, "BTC"), (1, "SOL"), (2, "BTC")]
 
 
+@needs_shared_streams
 @pytest.mark.parametrize(("confirmed", "again"), [(True, 0), (False, 1)])
 def test_a_row_counts_as_announced_once_airflow_has_stored_its_event(
     sandbox: Sandbox, *, confirmed: bool, again: int
