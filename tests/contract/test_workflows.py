@@ -28,7 +28,7 @@ def steps() -> list[tuple[str, dict[str, Any]]]:
 
 def test_the_workflows_are_the_expected_ones() -> None:
     """A file more is a file that somebody has to judge."""
-    assert {*WORKFLOWS} == {"test.yml", "release.yml"}
+    assert {*WORKFLOWS} == {"test.yml", "matrix.yml", "cluster.yml", "release.yml"}
 
 
 def test_every_action_is_pinned_by_its_commit() -> None:
@@ -48,7 +48,9 @@ def test_nothing_is_run_but_make_targets() -> None:
     called = [MAKE.fullmatch(each) for each in commands]
 
     assert [each for each, call in zip(commands, called, strict=True) if call is None or call[1] not in targets] == []
-    assert {call[1] for call in called if call} == {"lint", "explore", "test", "docs", "dist"}
+    assert {call[1] for call in called if call} == {
+        *("lint", "explore", "test", "docs", "matrix", "cluster-test", "dist")
+    }
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
