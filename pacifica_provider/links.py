@@ -36,7 +36,7 @@ class SolanaTransactionLink(BaseOperatorLink):
 
         :param operator: an operator or sensor of this package; ``returned`` is its receipt, or the settled row.
         """
-        returned = operator.returned or {}
+        returned = _returned(operator)
         if not returned.get("transaction_id"):
             return ""
         environment = returned.get("environment") or _environment(operator)  # no row names it
@@ -52,7 +52,7 @@ class PortfolioLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Return the address by the environment, empty where there is none."""
-        environment = (operator.returned or {}).get("environment") or _environment(operator)
+        environment = _returned(operator).get("environment") or _environment(operator)
         return PORTFOLIOS.get(environment, "")
 
 
@@ -83,9 +83,15 @@ def _airflow_page(path: str) -> str:
     return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/{path.lstrip('/')}"
 
 
+def _returned(operator: Any) -> Any:
+    """Return what the task returned; nothing if it ended before Airflow had made the operator of a mapped one."""
+    return getattr(operator, "returned", None) or {}
+
+
 def _environment(operator: Any) -> str:
     """Return the connection's environment, none where it cannot be used: the task's own error says why."""
     try:
-        return str(operator.hook.settings.environment)
+        hook = getattr(operator, "hook", None)
+        return "" if hook is None else str(hook.settings.environment)
     except PacificaError:
         return ""

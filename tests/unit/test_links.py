@@ -86,6 +86,15 @@ def test_airflow_is_told_of_it_by_provider_info_and_by_both_operators() -> None:
     assert get_provider_info()["extra-links"] == [*known]
 
 
+def test_a_mapped_task_that_ended_before_it_was_made_has_no_link() -> None:
+    """Airflow asks the links of what it has then: the operator with nothing filled in (seen where a worker died)."""
+    with DAG("pay", schedule=None):
+        mapped = WithdrawSpotAssetOperator.partial(task_id="a", symbol="SOL").expand_kwargs([])
+
+    links = (SolanaTransactionLink(), PortfolioLink())
+    assert [each.get_link(getattr(mapped, "operator", mapped), ti_key=cast("Any", None)) for each in links] == ["", ""]
+
+
 @pytest.mark.parametrize(
     ("environment", "address"),
     [
