@@ -67,7 +67,7 @@ def test_example_withdraw_deferrable_returns_the_settled_receipt(cluster: TestCl
     assert cluster.rendered(run)["connection"] == shown
 
 
-@pytest.mark.feature("examples")
+@pytest.mark.feature("approval")
 @pytest.mark.slow
 def test_example_approval_withdraws_what_was_approved(cluster: TestCluster) -> None:
     """The text that a person is shown names the order; the receipt names the person."""
@@ -89,6 +89,7 @@ def test_example_approval_withdraws_what_was_approved(cluster: TestCluster) -> N
     assert debit_of(run, receipt)["batch_nonce"] == receipt["batch_nonce"]
 
 
+@pytest.mark.feature("examples")
 @pytest.mark.slow
 def test_example_withdraw_mapped_withdraws_each_asset_once(cluster: TestCluster) -> None:
     """Three mapped tasks, three keys, three debits (F61)."""
