@@ -171,6 +171,7 @@ def test_the_declared_hook_is_this_one() -> None:
     assert DECLARED["hook-name"] == PacificaHook.hook_name
 
 
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # Airflow 3.2 of itself
 def test_airflow_s_page_gets_the_whole_form() -> None:
     """What the endpoint behind Airflow 3.3's connection page returns is the declared form, nothing lost."""
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
