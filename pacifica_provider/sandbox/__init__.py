@@ -31,6 +31,7 @@ class Sandbox:
     base_url: str
     ws_url: str
     control_url: str
+    solana_url: str
     account: str
     private_key: str
     agent_private_key: str

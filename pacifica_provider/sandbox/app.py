@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -39,6 +39,8 @@ from pacifica_provider.sandbox.responses import (
     refusal,
     replaced,
 )
+from pacifica_provider.sandbox.solana import SOLANA
+from pacifica_provider.sandbox.solana import answer as chain_answer
 from pacifica_provider.sandbox.websocket import Feed
 
 if TYPE_CHECKING:
@@ -80,7 +82,11 @@ class Gateway:
     def routes(self) -> list[Route]:
         """Return the routes."""
         reads = [Route(read.path, self._read(read), methods=[read.method]) for read in READS]
-        return [Route(WITHDRAW.path, self._endpoint(WITHDRAW.name, self._withdraw), methods=[WITHDRAW.method]), *reads]
+        posts = [(WITHDRAW, self._withdraw), (SOLANA, self._solana)]
+        return [
+            *(Route(each.path, self._endpoint(each.name, answer), methods=["POST"]) for each, answer in posts),
+            *reads,
+        ]
 
     async def missing(self, request: Request, problem: Exception) -> Response:
         """Answer what no endpoint answers: 404, or 405 for a wrong method."""
@@ -105,17 +111,22 @@ class Gateway:
         if request.method == "GET" and _has_body(request):
             return cloudfront().dated(self._exchange.now_ms()).response
         client = request.client.host if request.client else ""
-        status = self._exchange.charge(client, request.headers.get("pf-api-key"), route)
-        if not status.allowed:
-            answer = error_envelope(429, "Rate limit exceeded", error_id="rate_limited").with_headers(status.headers)
-            return answer.dated(self._exchange.now_ms()).response
+        credit_headers: Mapping[str, str] = {}
+        if route != SOLANA.name:  # which is another's server
+            status = self._exchange.charge(client, request.headers.get("pf-api-key"), route)
+            credit_headers = status.headers
+            if not status.allowed:
+                answer = error_envelope(429, "Rate limit exceeded", error_id="rate_limited").with_headers(
+                    status.headers
+                )
+                return answer.dated(self._exchange.now_ms()).response
         fault = self._faults.take(route)
         if isinstance(fault, ResetRequest):
             await _read_part(request, fault.bytes)
             await wire.reset()
             return NoResponse()
         answer = await handler(request, await request.body(), fault)
-        dated = answer.with_headers(status.headers, answer.headers).dated(self._exchange.now_ms())
+        dated = answer.with_headers(credit_headers, answer.headers).dated(self._exchange.now_ms())
         return await deliver(dated, fault, wire, self._closing)
 
     def _read(self, read: Operation) -> Callable[[Request], Awaitable[Response]]:
@@ -130,6 +141,12 @@ class Gateway:
             return replaced(answer, fault)
 
         return self._endpoint(read.name, handler)
+
+    async def _solana(self, _request: Request, body: bytes, fault: Fault | None) -> Answer:
+        """Answer for the chain."""
+        if isinstance(fault, Hang):
+            await pause(self._closing, fault.seconds)
+        return replaced(as_json(200, chain_answer(self._exchange, body)), fault)
 
     async def _withdraw(self, _request: Request, body: bytes, fault: Fault | None) -> Answer:
         """Process a withdraw POST, and write down what became of it."""

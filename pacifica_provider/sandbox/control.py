@@ -19,6 +19,7 @@ from pacifica_provider.sandbox.openapi import Operation, WrongCall, describe
 from pacifica_provider.sandbox.options import Options
 from pacifica_provider.sandbox.payloads import Amount, BadControl, Flag, MustBe, NoPayload, Payload, Text, read
 from pacifica_provider.sandbox.responses import JSON, NoResponse, as_json
+from pacifica_provider.sandbox.solana import SOLANA
 from pacifica_provider.sandbox.websocket import Feed
 from pacifica_provider.sandbox.withdrawals import Debit
 
@@ -37,6 +38,13 @@ Balances = Annotated[dict[str, Amount], MustBe("an object of symbol and amount")
 
 class Settle(Payload):
     """Which batches to settle; all that are pending without one."""
+
+    symbol: Text | None = None
+    batch_nonce: BatchNonce | None = None
+
+
+class Replace(Payload):
+    """Which batches on chain get another transaction; all of them without one."""
 
     symbol: Text | None = None
     batch_nonce: BatchNonce | None = None
@@ -162,6 +170,13 @@ class Control:
         settled = self._exchange.settle(symbol=payload.symbol, batch_nonce=nonce)
         return {"settled": [row.debit() for row in settled]}
 
+    @call("POST", "/replace_transaction")
+    def replace_transaction(self, payload: Replace) -> dict[str, list[Debit]]:
+        """Let transactions fail on chain, and show others in their place."""
+        nonce = None if payload.batch_nonce is None else int(payload.batch_nonce)
+        replaced = self._exchange.replace_transactions(symbol=payload.symbol, batch_nonce=nonce)
+        return {"replaced": [row.debit() for row in replaced]}
+
     @call("GET", "/faults")
     def faults(self) -> dict[str, list[dict[str, Any]]]:
         """Show the faults."""
@@ -272,7 +287,7 @@ class Control:
 
 def description() -> dict[str, Any]:
     """Return the description of the whole sandbox."""
-    return describe([WITHDRAW, *READS, *CALLS.values()])
+    return describe([WITHDRAW, *READS, SOLANA, *CALLS.values()])
 
 
 def _json(body: bytes) -> object:

@@ -305,6 +305,24 @@ class Exchange:
         self.advance()
         return settled
 
+    def replace_transactions(self, *, symbol: str | None = None, batch_nonce: int | None = None) -> list[Withdrawal]:
+        """Let the transactions of the matching batches fail, and show others in their place."""
+        return self.book.replace_transactions(symbol=symbol, batch_nonce=batch_nonce)
+
+    def chain(self) -> dict[str, tuple[int, str]]:
+        """Return when each transaction was sent and what the chain says of it; none that it does not know."""
+        now, options = self.now_ms(), self.options
+        if options.chain == "unknown":
+            return {}
+        known = {}
+        for row in self.book.rows.values():
+            if row.transaction_id is not None and row.settled_at is not None:
+                after_s = options.finalized_after_s
+                final = after_s is not None and now >= row.settled_at + to_ms(after_s)
+                landed = "finalized" if final else "confirmed"
+                known[row.transaction_id] = (row.settled_at, "failed" if options.chain == "failed" else landed)
+        return known | {name: (at_ms, "failed") for name, at_ms in self.book.replaced.items()}
+
     def advance(self) -> None:
         """Catch up with the clock: settle what is due, and announce what has become visible."""
         now, options = self.now_ms(), self.options

@@ -6,7 +6,9 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from pacifica_provider.sandbox.payloads import BadControl, Count, MustBe, Payload, Seconds, Whole, read
 
-Route = Literal["withdraw", "pending", "history", "account", "spot_assets", "bridge_info", "bridge_parameters", "*"]
+Route = Literal[
+    "withdraw", "pending", "history", "account", "spot_assets", "bridge_info", "bridge_parameters", "solana", "*"
+]
 ROUTES = tuple(route for route in get_args(Route) if route != "*")
 # A lie about the length is what the kind "truncate" is for.
 FRAMING = ("content-length", "transfer-encoding", "connection")

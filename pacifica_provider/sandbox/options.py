@@ -35,6 +35,9 @@ class Options(Payload):
     # a day's limit, of each asset of each account
     daily_limit_usd: NumberOrNull = None
     over_daily_limit: Annotated[Literal["queue", "refuse"], MustBe()] = "queue"
+    # the chain
+    chain: Annotated[Literal["landed", "failed", "unknown"], MustBe()] = "landed"
+    finalized_after_s: NumberOrNull = 0
     # credits and the WebSocket
     enforce_credits: Flag = False
     quota: Count = 100

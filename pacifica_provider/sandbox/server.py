@@ -40,6 +40,7 @@ def urls(host: str, port: int, *, tls: bool) -> dict[str, str]:
         "base_url": f"http{secure}:{root}/api/v1",
         "ws_url": f"ws{secure}:{root}/ws",
         "control_url": f"http{secure}:{root}/control",
+        "solana_url": f"http{secure}:{root}/solana",
     }
 
 

@@ -119,6 +119,8 @@ class Withdrawals:
         self._next_nonce: dict[str, int] = {}
         self._highest_nonce = FIRST_NONCE - 1
         self.rows: dict[int, Withdrawal] = {}
+        # Transactions that failed on chain and were replaced, and when they were sent.
+        self.replaced: dict[str, int] = {}
 
     def add(
         self,
@@ -192,6 +194,21 @@ class Withdrawals:
                     settled.append(done)
         return settled
 
+    def replace_transactions(self, *, symbol: str | None, batch_nonce: int | None) -> list[Withdrawal]:
+        """Give the matching batches on chain another transaction each, as if the one they had failed."""
+        new: dict[str, str] = {}
+        changed = []
+        for row in list(self.rows.values()):
+            if row.transaction_id is None or row.settled_at is None:
+                continue
+            if symbol in (None, row.symbol) and batch_nonce in (None, row.batch_nonce):
+                self.replaced[row.transaction_id] = row.settled_at
+                if row.transaction_id not in new:
+                    new[row.transaction_id] = self._transaction_id()
+                changed.append(replace(row, transaction_id=new[row.transaction_id]))
+                self.rows[row.sequence] = changed[-1]
+        return changed
+
     def next_event_ms(self, *, now_ms: int, options: Options) -> int | None:
         """Return when a list will look different, if nobody does anything meanwhile; None for never."""
         times = [when for row in self.rows.values() for when in _changes(row, options) if when > now_ms]
@@ -206,11 +223,13 @@ class Withdrawals:
 
 
 def _changes(row: Withdrawal, options: Options) -> list[int]:
-    """Return when a list shows, or no longer shows, the row."""
+    """Return when a list shows, or no longer shows, the row, and when the chain is final about it."""
     changes = [row.created_at + to_ms(options.list_lag_s)]
     if row.settled_at is not None:
         seen = row.settled_at + to_ms(options.settle_gap_s)
         changes += [seen, seen + to_ms(options.transaction_id_delay_s)]
+        if options.finalized_after_s is not None:
+            changes.append(row.settled_at + to_ms(options.finalized_after_s))
     elif options.settle_after_s is not None:
         changes.append(row.due_at(to_ms(options.settle_after_s)))
     return changes

@@ -28,6 +28,7 @@ KEYS = {
     "base_url",
     "ws_url",
     "control_url",
+    "solana_url",
     "account",
     "private_key",
     "agent_private_key",
