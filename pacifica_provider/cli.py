@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.cli.cli_config import CLICommand
 
+    from pacifica_provider.hooks.settings import ConnectionSettings
     from pacifica_provider.withdrawals.decisions import Decision
     from pacifica_provider.withdrawals.ledger import WholeLedger
     from pacifica_provider.withdrawals.matching import ListedRow
@@ -32,6 +33,7 @@ CASE: tuple[Option, ...] = (
     ("--run-id", {"required": True, "help": "the run"}),
     ("--task-id", {"required": True, "help": "the withdrawing task"}),
     ("--withdrawal-ref", {"help": "which withdrawal, if the task names one"}),
+    ("--conn-id", {"default": "pacifica_default", "help": "whose Solana RPC is asked for transactions, if it has one"}),
     ("--decide", {"choices": ["adopt", "repost", "void"], "help": "take a decision; the next try applies it"}),
     ("--batch-nonce", {"type": int, "help": "adopt: the row that is this withdrawal"}),
     ("--created-at", {"type": int, "help": "adopt: its created_at, where several rows share a batch"}),
@@ -231,7 +233,7 @@ def _show(record: Record, args: argparse.Namespace, *, decision_waits: bool, ent
         print("Nothing is left to decide.")
         return DONE
     listed = _listed(record)
-    print(_describe_rows(record, listed))
+    print(_describe_rows(record, listed, _chain_words(record, listed, args.conn_id)))
     command = case_command(args.dag_id, args.run_id, args.task_id, args.withdrawal_ref)
     print(_describe_choices(record, listed, command))
     if decision_waits:
@@ -327,6 +329,38 @@ def _listed(record: Record) -> Sequence[ListedRow]:
     return listed_rows(record, reading, tolerance_ms=tolerance_ms)
 
 
+def _chain_words(record: Record, listed: Sequence[ListedRow], conn_id: str) -> dict[str, str]:
+    """Return what the connection's Solana RPC says of each listed transaction; nothing where there is no such RPC."""
+    names = [each.row.transaction_id for each in listed if each.row.transaction_id]
+    settings = _settings(conn_id) if names else None
+    if settings is None or settings.solana_rpc_url is None:
+        return {}
+    if settings.base_url != record.base_url:  # its RPC may be that of another cluster
+        return dict.fromkeys(names, "not asked")
+    from pacifica_provider.api.client import run
+    from pacifica_provider.api.solana import chain_statuses
+    from pacifica_provider.api.transports import RequestsTransport
+
+    statuses = run(chain_statuses(settings.solana_rpc_url, names), RequestsTransport(timeout_s=_TIMEOUT_S))
+    return {name: str(status) for name, status in statuses.items()}
+
+
+def _settings(conn_id: str) -> ConnectionSettings | None:
+    """Return the connection, without its key; ``None`` where it cannot be read: the case is shown all the same."""
+    from airflow.models.connection import Connection
+    from airflow.sdk.log import mask_secret
+
+    from pacifica_provider.hooks.settings import ConnectionSettings
+
+    try:
+        settings = ConnectionSettings.of_connection(Connection.get_connection_from_secrets(conn_id))
+    except Exception:  # noqa: BLE001 - a secrets backend may raise anything, and a case is shown without the chain
+        return None
+    for secret in settings.secrets if settings.solana_rpc_url else ():
+        mask_secret(secret)
+    return settings
+
+
 def _tolerance_ms() -> int:
     from pacifica_provider.withdrawals.protocol import Policy
 
@@ -368,13 +402,13 @@ def _describe(record: Record, entry: str) -> str:
     return "\n".join(lines)
 
 
-def _describe_rows(record: Record, listed: Sequence[ListedRow]) -> str:
+def _describe_rows(record: Record, listed: Sequence[ListedRow], chain: Mapping[str, str]) -> str:
     from pacifica_provider.withdrawals.messages import rows_text
 
     symbol = record.order.symbol
     if not listed:
         return f"Pacifica's lists show no withdrawal of {symbol} since the record began."
-    return f"Pacifica lists these withdrawals of {symbol} since the record began:\n{rows_text(listed)}"
+    return f"Pacifica lists these withdrawals of {symbol} since the record began:\n{rows_text(listed, chain)}"
 
 
 def _describe_choices(record: Record, listed: Sequence[ListedRow], command: str) -> str:

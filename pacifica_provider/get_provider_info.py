@@ -115,6 +115,12 @@ def _extra_fields() -> dict[str, Any]:
             "Default 9: how long Pacifica is trusted to remember an idempotency key.",
             {"type": ["number", "null"], "minimum": 1, "maximum": 1440},
         ),
+        # Airflow masks an extra by its name, and this has no word that it knows: docs/connection.md says what to do.
+        "solana_rpc_url": _field(
+            "Solana RPC",
+            "Optional: a wait for settlement ends only when the transaction is finalized there. It may hold a token.",
+            {"type": ["string", "null"], "format": "password"},
+        ),
     }
 
 

@@ -247,12 +247,17 @@ class PacificaClient:
         return self._run(self.endpoints.bridge_parameters(symbol))
 
     def _run(self, steps: Steps[T]) -> T:
-        try:
-            request = next(steps)
-            while True:
-                request = steps.send(self._transport(request))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]  # the type of a generator's return is lost here
+        return run(steps, self._transport)
+
+
+def run(steps: Steps[T], transport: Transport) -> T:
+    """Drive an endpoint of ``Endpoints`` with the workers' transport."""
+    try:
+        request = next(steps)
+        while True:
+            request = steps.send(transport(request))
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # the type of a generator's return is lost here
 
 
 async def run_async(steps: Steps[T], transport: AsyncTransport) -> T:
@@ -262,7 +267,7 @@ async def run_async(steps: Steps[T], transport: AsyncTransport) -> T:
         while True:
             request = steps.send(await transport(request))
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # as in PacificaClient._run
+        return done.value  # type: ignore[no-any-return]  # as in run
 
 
 def _usable(result: Answer | TransportFailure, path: str) -> Answer:

@@ -32,10 +32,14 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request ready to send. Its ``repr`` shows neither body nor headers: they hold a signature and a key."""
+    """
+    A request ready to send. Its ``repr`` shows the method alone.
+
+    Body and headers hold a signature and a key, and the address of a Solana RPC may hold a token.
+    """
 
     method: Literal["GET", "POST"]
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
 
@@ -234,16 +238,20 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 class HttpxTransport:
     """
-    The triggerer's transport, for GETs only: connections are kept and reused. Use it as an async context manager.
+    The triggerer's transport: connections are kept and reused. Use it as an async context manager.
+
+    It sends nothing but GETs, and POSTs to the one address that it is made for: an exchange gets none.
 
     :param timeout_s: deadline of the whole request.
     :param ca_file: as for ``RequestsTransport``.
+    :param posts_to: the address of a Solana RPC, whose questions are POSTs.
     """
 
-    def __init__(self, *, timeout_s: float, ca_file: str | None = None) -> None:
+    def __init__(self, *, timeout_s: float, ca_file: str | None = None, posts_to: str | None = None) -> None:
         import httpx
 
         self._timeout_s = timeout_s
+        self._posts_to = posts_to
         verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=timeout_s, verify=verify)
 
@@ -260,20 +268,27 @@ class HttpxTransport:
         await self._client.aclose()
 
     async def __call__(self, request: HttpRequest, /) -> Answer | TransportFailure:
-        """Send a GET once and return the whole answer or the failure."""
+        """Send the request once and return the whole answer or the failure."""
         import httpx
 
-        if request.method != "GET":
-            raise ValueError("the triggerer sends nothing but GETs")
+        if request.method != "GET" and request.url != self._posts_to:
+            raise ValueError("the triggerer sends nothing but GETs to an exchange")
         try:
-            return await asyncio.wait_for(self._get(request), self._timeout_s)
+            return await asyncio.wait_for(self._sent(request), self._timeout_s)
         except TimeoutError:
             return TransportFailure("deadline passed")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return TransportFailure(_kind(error))
 
-    async def _get(self, request: HttpRequest) -> Answer | TransportFailure:
-        async with self._client.stream("GET", request.url, headers=dict(request.headers)) as response:
+    async def _sent(self, request: HttpRequest) -> Answer | TransportFailure:
+        import httpx
+
+        url, extensions = httpx.URL(request.url), {}
+        if request.method == "POST":  # httpx logs each address: path and query, which may hold a token, travel apart
+            url, extensions = url.copy_with(raw_path=b"/"), {"target": url.raw_path}
+        headers = dict(request.headers)
+        sending = self._client.stream(request.method, url, content=request.body, headers=headers, extensions=extensions)
+        async with sending as response:
             return await _bounded_async(response)
 
 

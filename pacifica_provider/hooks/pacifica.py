@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pacifica_provider.api.client import PacificaClient
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal, SpotBalance
     from pacifica_provider.api.signing import Signer
+    from pacifica_provider.api.solana import ChainStatus
     from pacifica_provider.hooks.receipts import PreparedOrder, Receipt, Rehearsal
     from pacifica_provider.hooks.requests import OrderSettler
     from pacifica_provider.hooks.task_context import TaskRun
@@ -85,8 +86,8 @@ class PacificaHook(BaseHook):
         """The checked connection, without its key; ``ConfigurationError`` if it cannot be used."""
         with failing_without_retry():
             settings: ConnectionSettings = ConnectionSettings.of_connection(self._connection)
-        if settings.api_config_key:
-            mask_secret(settings.api_config_key)
+        for secret in settings.secrets:
+            mask_secret(secret)
         return settings
 
     def shown_settings(self, symbol: str) -> dict[str, str] | None:
@@ -122,12 +123,14 @@ class PacificaHook(BaseHook):
         """
         Look whether an accepted withdrawal is on chain; history is read only once it has left the pending list.
 
+        Where the connection has a Solana RPC, that is asked once the history shows a transaction, and decides with it.
+
         :param before: what the look before this one came to; ``Waiting()`` at the first.
         :param fee: what was deducted, where a receipt says it; else the asset's present fee is read.
         :raises Retryable: if a list could not be read.
         :raises ConfigurationError: if the connection cannot be used, or the exchange refuses to show a list.
         """
-        from pacifica_provider.withdrawals.settlement import is_pending, looked, matches
+        from pacifica_provider.withdrawals.settlement import Settled, is_pending, looked, matches, on_chain
         from pacifica_provider.withdrawals.withdraw import withdrawal_fee
 
         now_ms = time.monotonic_ns() // 1_000_000
@@ -146,7 +149,19 @@ class PacificaHook(BaseHook):
                 return found and not ours[-1]  # an equal row may follow on the next page
 
             history = self._reader.withdrawal_history(enough=past_it).rows
-            return looked(awaited, before, pending, history, fee, now_ms=now_ms)
+            seen = looked(awaited, before, pending, history, fee, now_ms=now_ms)
+            if not isinstance(seen, Settled) or self.settings.solana_rpc_url is None:
+                return seen
+            return on_chain(seen, self._chain_statuses(*seen.transaction_ids), now_ms=now_ms)
+
+    def _chain_statuses(self, *transaction_ids: str) -> dict[str, ChainStatus]:
+        """Ask the connection's Solana RPC for transactions; whatever it does, nothing is raised."""
+        from pacifica_provider.api.client import run
+        from pacifica_provider.api.solana import chain_statuses
+        from pacifica_provider.api.transports import RequestsTransport
+
+        transport = RequestsTransport(timeout_s=self.settings.timeout_s)
+        return run(chain_statuses(str(self.settings.solana_rpc_url), transaction_ids), transport)
 
     def look_for(self, awaited: Awaited, before: Waiting, fee: Decimal | None = None) -> Settlement:
         """
@@ -391,8 +406,9 @@ class PacificaHook(BaseHook):
         """
         Check the fields, the key and that the account can be read, without signing or moving anything.
 
-        It says what was proved: address, account, whose key it is, limits, and how far the clocks are apart. The
-        sentences are fixed or written by this package; no exception of a library is repeated.
+        It says what was proved: address, account, whose key it is, limits, how far the clocks are apart, and whether
+        the Solana RPC answers, where there is one. The sentences are fixed or written by this package; no exception of
+        a library is repeated.
         """
         try:
             signer = self._signer() if self._connection.password else None
@@ -410,10 +426,23 @@ class PacificaHook(BaseHook):
                 f"The private key is that of agent {signer.public_key}. Whether it is bound to the account shows at "
                 "the first withdrawal."
             )
-        return True, (
+        clock = _clock_text(pending.server_time_ms)
+        answers, chain = self._chain_text()
+        return answers, (
             f"Pacifica ({settings.environment}, {settings.base_url}) knows account {settings.account} and shows its "
-            f"{len(balances)} spot balances. {key} {_limits_text(settings)} {_clock_text(pending.server_time_ms)}"
+            f"{len(balances)} spot balances. {key} {_limits_text(settings)} {clock}{chain}"
         )
+
+    def _chain_text(self) -> tuple[bool, str]:
+        """Say whether the Solana RPC can be used, where there is one; it is asked for a transaction that cannot be."""
+        if self.settings.solana_rpc_url is None:
+            return True, ""
+        from pacifica_provider.api.solana import NO_TRANSACTION
+
+        status = self._chain_statuses(NO_TRANSACTION)[NO_TRANSACTION]
+        if status.word != "no answer":
+            return True, " The Solana RPC answers."
+        return False, f" The Solana RPC gives no answer ({status.why}): no wait for settlement would end."
 
     @cached_property
     def _held(self) -> _Unshown:

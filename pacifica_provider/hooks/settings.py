@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pacifica_provider.api.amounts import canonical_text, parse_amount
 from pacifica_provider.api.signing import check_address, looks_like_a_key
@@ -42,7 +42,10 @@ EXTRAS = (
     "withdrawal_limits",
     "idempotency_scope",
     "key_trust_minutes",
+    "solana_rpc_url",
 )
+# What is shorter in the address of a Solana RPC is no token: a masker would take such words out of every log.
+_LEAST_TOKEN = 12
 
 
 class ConnectionLike(Protocol):
@@ -67,7 +70,8 @@ class ConnectionSettings:
     """
     A checked connection, without its private key.
 
-    ``api_config_key`` is a secret and does not show; ``withdrawal_limits`` is ``None`` where none are set.
+    ``api_config_key`` is a secret and does not show, nor does ``solana_rpc_url``, which may hold one;
+    ``withdrawal_limits`` is ``None`` where none are set.
     """
 
     account: str
@@ -81,6 +85,7 @@ class ConnectionSettings:
     withdrawal_limits: Mapping[str, Decimal] | None = None
     idempotency_scope: str = ""
     key_trust_ms: int = 9 * 60_000
+    solana_rpc_url: str | None = field(default=None, repr=False)
 
     @classmethod
     def of_connection(cls, connection: ConnectionLike) -> ConnectionSettings:
@@ -158,7 +163,18 @@ class ConnectionSettings:
             withdrawal_limits=_limits(given.get("withdrawal_limits")),
             idempotency_scope=_text(given, "idempotency_scope") or "",
             key_trust_ms=int(_number(given, "key_trust_minutes", 9, 1, 1440) * 60_000),
+            solana_rpc_url=_rpc_url(given),
         )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What a masker of logs must know: the API config key, the Solana RPC's address, and what may be its token."""
+        url = self.solana_rpc_url or ""
+        parts = urlsplit(url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        tokens = [target, *parts.path.split("/"), *(value for _, value in parse_qsl(parts.query))]
+        long = (token for token in tokens if len(token) >= _LEAST_TOKEN)
+        return tuple(dict.fromkeys(secret for secret in (self.api_config_key, url, *long) if secret))
 
     def check_limit(self, order: Order) -> None:
         """Refuse an order that the connection's ``withdrawal_limits`` do not allow."""
@@ -196,20 +212,36 @@ def _base_url(environment: str, host: str | None) -> str:
         return BASE_URLS[environment]
     if not host:
         raise _refused("Environment custom needs a Base URL (host), such as http://127.0.0.1:8000/api/v1")
-    if not host.isascii() or not host.isprintable() or any(mark in host for mark in " \\@?#"):
-        raise _refused("Base URL (host) must be a plain URL in ASCII: no space, user, password, query or fragment")
+    path = _checked_url("Base URL (host)", host, "?").path
+    return host.rstrip("/") if path.strip("/") else f"{host.rstrip('/')}/api/v1"
+
+
+def _rpc_url(given: Mapping[str, object]) -> str | None:
+    """Return the address of the Solana RPC; as a secret it is repeated nowhere, and a token in it stays as it is."""
+    url = given.get("solana_rpc_url")
+    if url is None:
+        return None
+    if not isinstance(url, str):
+        raise _refused(f"{_named('solana_rpc_url')} must be a whole URL beginning with https://")
+    _checked_url(_named("solana_rpc_url"), url, "")
+    return url
+
+
+def _checked_url(name: str, text: str, marks: str) -> SplitResult:
+    """Return the parts of an address that may be asked: https, or http on a loopback address; ``marks`` are refused."""
+    if not text.isascii() or not text.isprintable() or any(mark in text for mark in f" \\@#{marks}"):
+        parts = "password, query or fragment" if marks else "password or fragment"
+        raise _refused(f"{name} must be a plain URL in ASCII: no space, user, {parts}")
     try:
-        url = urlsplit(host)
+        url = urlsplit(text)
         hostname, _ = url.hostname, url.port
     except ValueError:
-        raise _refused("Base URL (host) is not a URL") from None
+        raise _refused(f"{name} is not a URL") from None
     if url.scheme not in {"http", "https"} or not hostname or not (_address(hostname) or _HOSTNAME.fullmatch(hostname)):
-        raise _refused("Base URL (host) must be a whole URL beginning with https://")
+        raise _refused(f"{name} must be a whole URL beginning with https://")
     if url.scheme == "http" and not _is_loopback(hostname):
-        raise _refused(
-            "Base URL (host) must begin with https://; http is only for a loopback address such as 127.0.0.1"
-        )
-    return host.rstrip("/") if url.path.strip("/") else f"{host.rstrip('/')}/api/v1"
+        raise _refused(f"{name} must begin with https://; http is only for a loopback address such as 127.0.0.1")
+    return url
 
 
 def _is_loopback(hostname: str) -> bool:

@@ -143,7 +143,8 @@ class WithdrawSpotAssetOperator(BaseOperator):
         the run. (templated)
     :param pacifica_conn_id: the connection, of type ``pacifica``.
     :param wait_for_settlement: wait until the withdrawal is on chain, and add ``transaction_id`` and
-        ``seen_settled_at_ms`` (when that was seen, Unix milliseconds) to the receipt.
+        ``seen_settled_at_ms`` (when that was seen, Unix milliseconds) to the receipt. Where the connection has a Solana
+        RPC: until the transaction is finalized there too.
     :param deferrable: wait in the triggerer, without a worker slot.
     :param poll_interval: seconds between looks while waiting.
     :param settlement_timeout: how long one try waits; then ``SettlementTimeout``, and a retry waits again without
@@ -365,7 +366,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
     def _wait(self, receipt: Receipt, end_time: float) -> Receipt:
         from pacifica_provider.api.amounts import parse_wire_amount
         from pacifica_provider.triggers.events import settled_json
-        from pacifica_provider.withdrawals.settlement import Awaited, Expired, Settled, Waiting, timed_out
+        from pacifica_provider.withdrawals.settlement import Awaited, Expired, Settled, Waiting, log_level, timed_out
 
         awaited = Awaited(receipt["symbol"], receipt["batch_nonce"], parse_wire_amount(receipt["requested_amount"]))
         fee = None if receipt["fee_amount"] is None else parse_wire_amount(receipt["fee_amount"])
@@ -375,7 +376,7 @@ class WithdrawSpotAssetOperator(BaseOperator):
             if isinstance(seen, Settled):
                 return self._settled(receipt, settled_json(seen.row))
             if isinstance(seen, Waiting):
-                self.log.info("%s: %s", awaited, seen.last_seen)
+                self.log.log(log_level(seen), "%s: %s", awaited, seen.last_seen)
                 waiting, seen = seen, timed_out(awaited, seen) if time.time() >= end_time else seen
             if isinstance(seen, Expired):
                 raise _timeout(seen.text, receipt)

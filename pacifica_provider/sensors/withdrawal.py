@@ -45,9 +45,9 @@ class WithdrawalBatchSensor(BaseSensorOperator):
     Wait until a withdrawal is on chain, and return its row of Pacifica's history.
 
     It is done only when the history holds a row of this symbol, nonce and amount with a transaction id. Absent from
-    the pending list is not done. A failing look is no failing sensor, nor is a connection that Pacifica refuses: it
-    looks again at the next interval until ``timeout``, and the timeout says what was last seen. A connection without a
-    private key is enough.
+    the pending list is not done. Where the connection has a Solana RPC, that transaction must be finalized there too. A
+    failing look is no failing sensor, nor is a connection that Pacifica refuses: it looks again at the next interval
+    until ``timeout``, and the timeout says what was last seen. A connection without a private key is enough.
 
     With ``mode="poke"`` or ``deferrable=True`` a withdrawal that is in neither list for 30 minutes fails the sensor,
     since a nonce that Pacifica does not know never settles. ``soft_fail`` skips for the timeout alone. Airflow never
@@ -122,7 +122,7 @@ class WithdrawalBatchSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; neither the network nor the exchange can fail it, only the grace of what is in neither list."""
         from pacifica_provider.triggers.events import NotListed, settled_json
-        from pacifica_provider.withdrawals.settlement import Expired, Settled, Waiting
+        from pacifica_provider.withdrawals.settlement import Expired, Settled, Waiting, log_level
 
         awaited = self._awaited()
         seen = self.hook.look_for(awaited, self._waiting or Waiting())
@@ -132,7 +132,7 @@ class WithdrawalBatchSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=self.returned)
         if isinstance(seen, Expired):
             raise self._failed(NotListed, f"{seen.text} {_CHECK}")
-        self.log.info("%s: %s", awaited, seen.last_seen)
+        self.log.log(log_level(seen), "%s: %s", awaited, seen.last_seen)
         self._waiting = seen
         return PokeReturnValue(is_done=False)
 

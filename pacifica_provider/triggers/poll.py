@@ -48,7 +48,10 @@ class Case:
     :param since_ms: a time before which it was not made, Unix milliseconds, where one is known; bounds the history.
     """
 
-    __slots__ = ("awaited", "ended", "equal_rows", "event", "fee", "looked_at", "order", "since_ms", "waiting", "waits")
+    __slots__ = (
+        *("awaited", "ended", "equal_rows", "event", "fee", "looked_at", "order", "shown", "since_ms", "told"),
+        *("waiting", "waits"),
+    )
 
     def __init__(self, awaited: Awaited, fee: Decimal | None, since_ms: int | None) -> None:
         self.order = awaited, fee
@@ -58,6 +61,9 @@ class Case:
         # How many rows like this one were seen pending at once; 0 if none ever was.
         self.equal_rows = 0
         self.waiting = Waiting()
+        # What the history or a push shows of it, while a Solana RPC has not confirmed that; and what that said last.
+        self.shown: Settled | None = None
+        self.told: Waiting | None = None
         # When the last poll that tells of it began, in monotonic seconds.
         self.looked_at = float("-inf")
         # Whether the wait is over, and what it came to.

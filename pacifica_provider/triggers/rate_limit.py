@@ -131,14 +131,32 @@ class MeteredTransport:
             await asyncio.sleep(_pause_s(result) * random.uniform(1, 1.5))  # noqa: S311 - jitter, not a secret
 
 
+# Address, deadline, and the one address that takes POSTs.
+_Where = tuple[str, float, str | None]
+
+
 class _Shared:
-    """What one event loop shares: HTTP clients by address and deadline, limiters by whose credits they spend."""
+    """What one event loop shares: HTTP clients by where they lead, limiters by whose credits they spend."""
 
     def __init__(self) -> None:
-        self.clients: dict[tuple[str, float], HttpxTransport] = {}
-        self.users: Counter[tuple[str, float]] = Counter()
+        self.clients: dict[_Where, HttpxTransport] = {}
+        self.users: Counter[_Where] = Counter()
         # One lives as long as somebody spends by it.
         self.limiters: WeakValueDictionary[tuple[str, str | None], RateLimiter] = WeakValueDictionary()
+
+    def lend(self, where: _Where) -> HttpxTransport:
+        """Lend a client, until it is given back."""
+        if where not in self.clients:  # a client loads its certificates, which takes 30 ms and a megabyte
+            _, timeout_s, posts_to = where
+            self.clients[where] = HttpxTransport(timeout_s=timeout_s, posts_to=posts_to)
+        self.users[where] += 1
+        return self.clients[where]
+
+    async def give_back(self, where: _Where) -> None:
+        """Take a client back; the last one closes it."""
+        self.users[where] -= 1
+        if not self.users[where]:
+            await self.clients.pop(where).aclose()
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
@@ -148,18 +166,29 @@ _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictiona
 async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[MeteredTransport]:
     """Lend what everybody in this event loop sends with who spends the same credits; the last one closes it."""
     shared, with_key = _shared.setdefault(asyncio.get_running_loop(), _Shared()), bool(settings.api_config_key)
-    where = settings.base_url, settings.timeout_s
-    if where not in shared.clients:  # a client loads its certificates, which takes 30 ms and a megabyte
-        shared.clients[where] = HttpxTransport(timeout_s=settings.timeout_s)
     whose = settings.base_url, settings.api_config_key
     limiter = shared.limiters.setdefault(whose, RateLimiter(_QUOTA_WITH_KEY if with_key else _QUOTA))
-    shared.users[where] += 1
+    where = settings.base_url, settings.timeout_s, None
+    client = shared.lend(where)
     try:
-        yield MeteredTransport(shared.clients[where], limiter, with_key=with_key)
+        yield MeteredTransport(client, limiter, with_key=with_key)
     finally:
-        shared.users[where] -= 1
-        if not shared.users[where]:
-            await shared.clients.pop(where).aclose()
+        await shared.give_back(where)
+
+
+@asynccontextmanager
+async def shared_rpc(settings: ConnectionSettings) -> AsyncIterator[HttpxTransport | None]:
+    """Lend what everybody in this event loop asks the Solana RPC with; ``None`` where the connection has none."""
+    url = settings.solana_rpc_url
+    if url is None:
+        yield None
+        return
+    shared, where = _shared.setdefault(asyncio.get_running_loop(), _Shared()), (url, settings.timeout_s, url)
+    client = shared.lend(where)
+    try:
+        yield client
+    finally:
+        await shared.give_back(where)
 
 
 def _passing(result: Answer | TransportFailure) -> bool:

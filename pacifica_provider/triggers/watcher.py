@@ -3,8 +3,9 @@ One watcher for each account in an event loop: ten thousand triggers wait on one
 
 It polls the pending list, and the history only when somebody's withdrawal has left that list; what they mean is decided
 in ``poll.py``, when it polls in ``schedule.py``. A push settles whom it names without doubt, and makes it poll at once
-else (``push.py``). The credits are shared with the other accounts' watchers (``rate_limit.py``). A poll that fails is
-no event for anybody: it polls again later.
+else (``push.py``). Where the connection has a Solana RPC, a poll ends with a question to it, one for everybody whom the
+history or a push shows on chain. The credits are shared with the other accounts' watchers (``rate_limit.py``). A poll
+that fails is no event for anybody: it polls again later.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from pacifica_provider.exceptions import ConfigurationError, PacificaError, Retr
 from pacifica_provider.triggers.events import expired_event, settled_event
 from pacifica_provider.triggers.poll import Cases, Search, filed, history_since_ms, is_queued
 from pacifica_provider.triggers.push import subscribe
-from pacifica_provider.triggers.rate_limit import LIGHT_COST, shared_transport
+from pacifica_provider.triggers.rate_limit import LIGHT_COST, shared_rpc, shared_transport
 from pacifica_provider.triggers.schedule import PollSchedule, sleep_until
-from pacifica_provider.withdrawals.settlement import Expired, Settled, not_looked, timed_out
+from pacifica_provider.withdrawals.settlement import Expired, Settled, log_level, not_looked, on_chain, timed_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
 
     from pacifica_provider.api.client import Listing
     from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
-    from pacifica_provider.api.transports import AsyncTransport
+    from pacifica_provider.api.transports import AsyncTransport, HttpxTransport
     from pacifica_provider.hooks.settings import ConnectionSettings
     from pacifica_provider.triggers.poll import Batch, Case, Pending
     from pacifica_provider.triggers.rate_limit import MeteredTransport
-    from pacifica_provider.withdrawals.settlement import Awaited
+    from pacifica_provider.withdrawals.settlement import Awaited, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ SLACK_MS = 10 * 60_000
 # So many are judged in a row: some ten milliseconds.
 BREATH = 1000
 _LONG_BYTES = 64 * 1024
-_Key = tuple[str, str, str | None]
+_Key = tuple[str, str, str | None, str | None]
 # No event: the time is up.
 _TIME_UP: dict[str, Any] = {}
 T = TypeVar("T")
@@ -81,6 +82,8 @@ class Watcher:
         # Batches that a push named without proving anything, None for any; and those whose time is up.
         self._hinted: set[Batch | None] = set()
         self._overdue: list[asyncio.Future[dict[str, Any] | None]] = []
+        # Whether somebody waits for what the Solana RPC says, which nothing pushes.
+        self._unproven = False
         self._schedule = PollSchedule(settings.account, PUSH_INTERVAL_S)
         self._wake = asyncio.Event()
         self._push = subscribe(settings.ws_url, settings.account, self._wake)
@@ -112,16 +115,19 @@ class Watcher:
         self._intervals[interval] += 1
         self._schedule.joined(time.monotonic(), interval)
         self._wake.set()
+        told = None
         try:
             # By the wall clock: the end was set by another process, maybe on another host.
             while (left_s := end_time - time.time()) > 0:
                 if (event := await self._event(case, min(left_s, _CLOCK_CHECK_S))) is not _TIME_UP:
                     return event
+                told = _said(case, told)
             now = time.monotonic()
             if now - case.looked_at > interval and now >= self._schedule.blocked_until:
                 self.look_now()
                 if (event := await self._event(case, LAST_LOOK_S, last=True)) is not _TIME_UP:
                     return event
+                _said(case, told)
             return expired_event(timed_out(awaited, case.waiting))
         finally:
             if not case.waits:
@@ -162,7 +168,7 @@ class Watcher:
     async def _run(self) -> None:
         """Take in what is pushed, also while a poll is under way, and begin the next poll when it is due."""
         poll: asyncio.Task[None] | None = None
-        async with shared_transport(self._settings) as transport:
+        async with shared_transport(self._settings) as transport, shared_rpc(self._settings) as rpc:
             try:
                 while self._cases:
                     self._wake.clear()
@@ -172,10 +178,10 @@ class Watcher:
                         poll = None
                     due = float("inf")
                     if poll is None:
-                        healthy = self._push.healthy
+                        healthy = self._push.healthy and not self._unproven
                         due = self._schedule.due(self._interval, transport.limiter, LIGHT_COST, push=healthy)
                     if due <= time.monotonic():
-                        poll, due = self._loop.create_task(self._poll(transport)), float("inf")
+                        poll, due = self._loop.create_task(self._poll(transport, rpc)), float("inf")
                         poll.add_done_callback(lambda _: self._wake.set())
                     await sleep_until(due, self._wake)
             finally:
@@ -190,7 +196,9 @@ class Watcher:
         for batch, confirmation in heard:
             settled, doubt = self._cases.told(batch, confirmation)
             for case, proof in settled:
-                self._settle(case, proof)
+                self._conclude(case, proof)
+                if case.shown is not None:
+                    self.look_now()
             if doubt:
                 self._hinted.add(batch)
                 self._schedule.pushed(time.monotonic())
@@ -204,6 +212,15 @@ class Watcher:
         if not self._hinted:
             self._schedule.done_following()
 
+    def _conclude(self, case: Case, seen: Settled | Expired) -> None:
+        """End the wait for it, unless a Solana RPC is to be asked first; of two transactions the later one counts."""
+        if self._settings.solana_rpc_url is None:
+            self._settle(case, seen)
+        elif isinstance(seen, Settled):
+            case.shown = seen
+        elif case.shown is None:  # else a push has shown it while the lists were read
+            self._settle(case, seen)
+
     def _settle(self, case: Case, seen: Settled | Expired | None) -> None:
         """Wake everybody who waits for it, with an event; ``None`` lets them read the connection again."""
         self._cases.leave(case)
@@ -213,7 +230,7 @@ class Watcher:
         for future in case.waits:
             _wake(future, case.event)
 
-    async def _poll(self, transport: MeteredTransport) -> None:
+    async def _poll(self, transport: MeteredTransport, rpc: HttpxTransport | None) -> None:
         """Poll once, and wake those whose time is up, whatever came of it."""
         self._schedule.started(time.monotonic())
         overdue, self._overdue = self._overdue, []
@@ -224,6 +241,8 @@ class Watcher:
             self._failed(error, cases)
         else:
             self._schedule.succeeded()
+        if rpc is not None:
+            await self._ask_chain(rpc)
         for future in overdue:
             _wake(future, _TIME_UP)
 
@@ -239,6 +258,8 @@ class Watcher:
         pending = await read_pending(self._endpoints, transport, _filed)
         gone = []
         for number, case in enumerate(cases, 1):
+            if case.shown is not None:
+                continue
             if is_queued(case, pending):
                 case.looked_at = began
             else:
@@ -256,7 +277,7 @@ class Watcher:
         for case in gone:
             case.looked_at = began
         now = self._schedule.last_history = time.monotonic()
-        since_ms = [case.waiting.missing_since_ms for case in gone if case in self._cases]
+        since_ms = [case.waiting.missing_since_ms for case in gone if case in self._cases and case.shown is None]
         youngest_ms = max((each for each in since_ms if each is not None), default=None)
         self._schedule.unseen(None if youngest_ms is None else now - youngest_ms / 1000, now - begun)
 
@@ -265,16 +286,49 @@ class Watcher:
 
         def enough(page: Sequence[SettledWithdrawal]) -> bool:
             for case, seen in search.take(page, now_ms=_now_ms()):
-                self._settle(case, seen)
+                self._conclude(case, seen)
             return search.is_over
 
         await run_async(self._endpoints.history(since_ms, enough), transport)
         fees = {symbol: await self._fee(symbol, transport) for symbol in search.fees_needed()}
         for number, (case, ended) in enumerate(search.rest(fees, now_ms=_now_ms()), 1):
             if case in self._cases:  # a push may have settled it meanwhile
-                self._settle(case, ended)
+                self._conclude(case, ended)
             if number % BREATH == 0:
                 await asyncio.sleep(0)
+
+    async def _ask_chain(self, rpc: HttpxTransport) -> None:
+        """
+        Ask the Solana RPC once for everybody who has been shown on chain, and settle those who are finalized there.
+
+        Whoever failed, or is not found, is looked for in the lists again: Pacifica may name another transaction.
+        """
+        began = time.monotonic()
+        asked = {case: case.shown for case in self._cases if case.shown is not None}
+        if asked:
+            from pacifica_provider.api.solana import chain_statuses
+
+            names = [name for shown in asked.values() for name in shown.transaction_ids]
+            chain = await run_async(chain_statuses(str(self._settings.solana_rpc_url), names), rpc)
+            for number, (case, shown) in enumerate(asked.items(), 1):
+                if case in self._cases:
+                    self._judge(case, on_chain(shown, chain, now_ms=_now_ms()))
+                    case.looked_at = began
+                if number % BREATH == 0:
+                    await asyncio.sleep(0)
+        self._unproven = any(case.waiting.chain is not None for case in self._cases)
+
+    def _judge(self, case: Case, seen: Settled | Waiting) -> None:
+        if isinstance(seen, Settled):
+            self._settle(case, seen)
+            return
+        case.waiting = seen
+        if seen.chain in {"failed", "not found"}:
+            case.shown = None
+        if case.told is None or case.told.last_seen != seen.last_seen:
+            case.told = seen
+            for future in case.waits:
+                _wake(future, _TIME_UP)
 
     async def _fee(self, symbol: str, transport: MeteredTransport) -> Decimal | None:
         """Return the asset's present fee; ``None`` if it has no bridge any more: then only a gross row matches."""
@@ -352,6 +406,13 @@ async def read_pending(
     return await asyncio.to_thread(parsed) if long else parsed()
 
 
+def _said(case: Case, before: Waiting | None) -> Waiting | None:
+    """Log what the chain says of it, if that is new: called by who waits, so that it stands in that task's own log."""
+    if case.told is not None and case.told is not before:
+        log.log(log_level(case.told), "%s: %s", case.awaited, case.told.last_seen)
+    return case.told
+
+
 def _wake(future: asyncio.Future[dict[str, Any] | None], event: dict[str, Any] | None) -> None:
     if not future.done():
         future.set_result(event)
@@ -366,4 +427,4 @@ def _now_ms() -> int:
 
 
 def _key(settings: ConnectionSettings) -> _Key:
-    return settings.base_url, settings.account, settings.api_config_key
+    return settings.base_url, settings.account, settings.api_config_key, settings.solana_rpc_url

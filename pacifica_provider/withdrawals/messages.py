@@ -22,7 +22,7 @@ from pacifica_provider.exceptions import (
 from pacifica_provider.withdrawals.ledger import decision_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pacifica_provider.withdrawals.matching import ListedRow
     from pacifica_provider.withdrawals.protocol import Asked, End, Trouble
@@ -36,9 +36,17 @@ def utc_text(unix_ms: int) -> str:
     return datetime.fromtimestamp(unix_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
 
 
-def rows_text(listed: Sequence[ListedRow]) -> str:
-    """Return a line for each listed withdrawal: when it was made, what it is, and how well it fits."""
-    return "\n".join(f"  - {utc_text(each.row.created_at_ms)}  {each}" for each in listed)
+def rows_text(listed: Sequence[ListedRow], chain: Mapping[str, str] | None = None) -> str:
+    """
+    Return a line for each listed withdrawal: when it was made, what it is, and how well it fits.
+
+    :param chain: what the chain says of each transaction, where it was asked.
+    """
+    words = {name: f"; chain: {word}" for name, word in (chain or {}).items()}
+    return "\n".join(
+        f"  - {utc_text(each.row.created_at_ms)}  {each}{words.get(each.row.transaction_id or '', '')}"
+        for each in listed
+    )
 
 
 class Messages:

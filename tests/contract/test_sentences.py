@@ -50,6 +50,9 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "extra 'withdrawal_limits'": [{"withdrawal_limits": "x"}, {"withdrawal_limits": {"SOL": 1.5}}],
     "extra 'idempotency_scope'": [{"idempotency_scope": 7}],
     "extra 'key_trust_minutes'": [{"key_trust_minutes": 0}],
+    "extra 'solana_rpc_url'": [
+        {"solana_rpc_url": url} for url in ("x", "https://[", "http://x.example", "https://a b", 7)
+    ],
 }
 
 

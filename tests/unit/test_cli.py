@@ -124,6 +124,74 @@ def test_every_row_of_the_symbol_is_shown_with_its_fit(harness: ProtocolHarness,
     assert f"--rows {nonce} " in terminal.text
 
 
+def name_rpc(harness: ProtocolHarness, monkeypatch: pytest.MonkeyPatch, conn_id: str, **changes: Any) -> None:
+    """Define a connection to the sandbox that names its chain."""
+    connection = json.loads(harness.sandbox.airflow_connection)
+    connection["extra"] |= {"solana_rpc_url": changes.pop("url", harness.sandbox.solana_url)}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({**connection, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({}, "finalized"),
+        ({"finalized_after_s": None}, "confirmed"),
+        ({"chain": "failed"}, "failed"),
+        ({"chain": "unknown"}, "not found"),
+    ],
+)
+def test_the_chain_s_word_stands_beside_each_transaction(
+    harness: ProtocolHarness,
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    word: str,
+) -> None:
+    """Where the connection has a Solana RPC; a row that is still pending has none."""
+    make_unknown(harness, "after_commit")
+    harness.sandbox.control("POST", "/settle")
+    harness.foreign("3")
+    harness.sandbox.control("POST", "/options", options)
+    without = terminal.case(), terminal.text
+    name_rpc(harness, monkeypatch, "pacifica_other")
+    with_rpc = terminal.case("--conn-id", "pacifica_other"), terminal.text
+    settled, pending = [line for line in terminal.text.splitlines() if line.startswith("  - ")]
+
+    assert (without[0], with_rpc[0]) == (cli.DONE, cli.DONE)
+    assert "chain" not in without[1].replace("on chain", "")
+    assert settled.endswith(f"; chain: {word}")
+    assert with_rpc[1] == without[1].replace(settled.removesuffix(f"; chain: {word}"), settled)
+    assert "chain" not in pending
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [
+        ({"url": "http://127.0.0.1:9/hush-0123456789"}, "; chain: no answer (connection refused)"),
+        ({"host": "http://127.0.0.1:9/api/v1"}, "; chain: not asked"),
+        ({"url": "ftp://hush-0123456789"}, ""),
+        ({"extra": "nonsense"}, ""),
+    ],
+)
+def test_a_case_is_shown_whatever_the_chain_does(
+    harness: ProtocolHarness,
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    beside: str,
+) -> None:
+    """An RPC that is down, one of another exchange, or a connection that cannot be used: the rows are shown."""
+    make_unknown(harness, "after_commit")
+    harness.sandbox.control("POST", "/settle")
+    name_rpc(harness, monkeypatch, "pacifica_default", **changes)
+    status = terminal.case()
+    (row,) = [line for line in terminal.text.splitlines() if line.startswith("  - ")]
+
+    assert status == cli.DONE
+    assert row.partition("; chain:")[1:] == beside.partition("; chain:")[1:]
+    assert "hush" not in terminal.text
+
+
 def test_the_rows_are_shown_best_fit_first(harness: ProtocolHarness, terminal: Terminal) -> None:
     """Ours, what another fee would make ours, another amount; rows of other assets are not shown (F93)."""
     nonce = make_unknown(harness, "after_commit")
@@ -756,7 +824,7 @@ def test_airflow_s_own_command_line_has_the_same_commands(
             "case --dag-id d --run-id r --task-id t --withdrawal-ref x --decide repost --rows 1,2 --why y --by ana",
             "case",
             {"dag_id": "d", "run_id": "r", "task_id": "t", "withdrawal_ref": "x", "decide": "repost", "rows": "1,2"}
-            | {"batch_nonce": None, "created_at": None, "why": "y", "by": "ana"},
+            | {"batch_nonce": None, "created_at": None, "why": "y", "by": "ana", "conn_id": "pacifica_default"},
         ),
         ("ledger prune --before 2020-01-01", "prune", {"before": "2020-01-01"}),
         ("ledger restored", "restored", {}),

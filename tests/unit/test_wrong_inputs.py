@@ -168,6 +168,14 @@ def extra_rows() -> Iterator[Row]:
             *all_say(seconds, 0, 0.5, 61, -10, "NaN", "inf", "1e1", "10s", " 10", "1_0", "+10"),
             *all_say(seconds, True, [10], {"s": 10}, PAIR),
         ],
+        "solana_rpc_url": [
+            *all_say("a whole URL beginning with https://", "rpc.example", "ftp://rpc.example", "https:", 7, True),
+            *all_say("a whole URL beginning with https://", ["https://rpc.example"], {"url": "x"}, PAIR, SEED),
+            *all_say("must begin with https://", "http://rpc.example", "http://10.0.0.1/", "http://localhost.example"),
+            *all_say("no space, user, password or fragment", "https://u:p@rpc.example", "https://rpc.example#x"),
+            *all_say("no space, user, password or fragment", " https://rpc.example", "https://rpc.example/é", "  "),
+            *all_say("is not a URL", "https://[::1", "https://rpc.example:99999"),
+        ],
         "key_trust_minutes": [
             *all_say(minutes, 0, 1441, -9, "9 min", "9,5", "nan", " ", True, [9], PAIR),
         ],
@@ -186,7 +194,7 @@ def extra_rows() -> Iterator[Row]:
         for value, says in wrong:
             if value != "" or field == "environment":  # elsewhere an empty field is one left out
                 yield Row("extra", field, value, "connection", says, f"'{field}'")
-    for field in ("Environment", "enviroment", "api_config_key", "verify", "proxy", "solana_rpc_url", "limits"):
+    for field in ("Environment", "enviroment", "api_config_key", "verify", "proxy", "solana_rpc", "limits"):
         yield Row("extra", field, "value-of-it", "connection", "unknown extra", field)
     for field in ("private_key", "secret", "seed", "mnemonic"):
         yield Row("extra", field, PAIR, "connection", "Private key (password)", field)

@@ -77,7 +77,7 @@ def test_secrets_have_password_fields() -> None:
     """Airflow shows and returns everything else in the clear (S09)."""
     secret = {name for name, field in FIELDS.items() if field["schema"].get("format") == "password"}
 
-    assert secret == {"pf_api_key"}
+    assert secret == {"pf_api_key", "solana_rpc_url"}
     assert "password" not in DECLARED["ui-field-behaviour"]["hidden-fields"]
     assert "extra" in DECLARED["ui-field-behaviour"]["hidden-fields"]
 
@@ -127,6 +127,19 @@ def test_airflow_masks_the_api_config_key_by_its_name() -> None:
     assert shown == {"pf_api_key": "***", "environment": "testnet"}
 
 
+def test_airflow_masks_the_rpc_s_address_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name that Airflow knows is in that of the field; its own setting adds it, as docs/connection.md says."""
+    from airflow._shared.secrets_masker import SecretsMasker
+
+    shown = {}
+    for more in ([], ["solana_rpc_url"]):
+        masker = SecretsMasker()
+        masker.sensitive_variables_fields = [*masker.sensitive_variables_fields, *more]
+        shown[bool(more)] = masker.redact({"solana_rpc_url": "https://hush"})
+
+    assert shown == {False: {"solana_rpc_url": "https://hush"}, True: {"solana_rpc_url": "***"}}
+
+
 @pytest.mark.usefixtures("wtforms")
 def test_the_hook_s_widgets_come_from_the_same_source() -> None:
     """Airflow 3.1 gets the same fields, labels and descriptions, in kinds of field that it knows."""
@@ -138,7 +151,8 @@ def test_the_hook_s_widgets_come_from_the_same_source() -> None:
         name: field["label"] for name, field in FIELDS.items()
     }
     assert all(widget.description.startswith(FIELDS[name]["description"]) for name, widget in widgets.items())
-    assert kinds == {"pf_api_key": "PasswordField", "expiry_window_ms": "IntegerField"}
+    passwords = dict.fromkeys(("pf_api_key", "solana_rpc_url"), "PasswordField")
+    assert kinds == {**passwords, "expiry_window_ms": "IntegerField"}
 
 
 @pytest.mark.usefixtures("wtforms")

@@ -24,6 +24,7 @@ WRONG: dict[str, list[Any]] = {
     "key_trust_minutes": [0, 1441, "9 min", [9]],
     "pf_api_key": ["clé", "line\nbreak", 7, ["k"]],
     "idempotency_scope": ["прод", "tab\t", 7, True],
+    "solana_rpc_url": ["rpc.example", "http://rpc.example", "https://u:hush@rpc.example", "https://rpc.example#x", 7],
     "agent_wallet": [AGENT[:-4], "0OIl", 7, [AGENT]],
     "withdrawal_limits": [
         *("SOL=10", "[]", "{}", {}, [], 7, "null"),
@@ -31,6 +32,17 @@ WRONG: dict[str, list[Any]] = {
         *({"SOL": None}, {"SOL": True}, {"": "1"}),
     ],
 }
+
+
+RPC_URLS = [
+    *("https://rpc.example", "https://rpc.example/", "https://rpc.example:8443/v2/0123456789abcdef"),
+    *(
+        "https://rpc.example/?api-key=0123456789abcdef",
+        "http://127.0.0.1:8899",
+        "http://[::1]:8899/x",
+        "http://localhost",
+    ),
+]
 
 
 @dataclass
@@ -69,6 +81,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         withdrawal_limits=None,
         idempotency_scope="",
         key_trust_ms=540_000,
+        solana_rpc_url=None,
     )
 
 
@@ -118,6 +131,8 @@ def test_an_environment_that_is_not_named_is_refused(environment: Any) -> None:
             }.items()
             for empty in (None, "")
         ),
+        *(({"solana_rpc_url": url}, "solana_rpc_url", url) for url in RPC_URLS),
+        *(({"solana_rpc_url": empty}, "solana_rpc_url", None) for empty in (None, "")),
         ({"expiry_window_ms": None}, "expiry_window_ms", 10000),
         ({"timeout_s": ""}, "timeout_s", 10),
         ({"idempotency_scope": None}, "idempotency_scope", ""),
@@ -244,3 +259,25 @@ def test_limits_set_in_the_connection_hold(limits: dict[str, str] | None, order:
 
     with pytest.raises(ConfigurationError, match=f"{says}.*Nothing was sent"):
         checked.check_limit(Order.parse(symbol, amount))
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("https://rpc.example", []),
+        ("https://rpc.example/solana", []),
+        ("https://rpc.example/v2/0123456789abcdef", ["/v2/0123456789abcdef", "0123456789abcdef"]),
+        ("https://rpc.example/?api-key=0123456789abcdef", ["/?api-key=0123456789abcdef", "0123456789abcdef"]),
+    ],
+)
+def test_an_rpc_s_address_is_a_secret_with_all_that_may_be_a_token(url: str, secrets: list[str]) -> None:
+    """Its words alone are none: a masker would take them out of every log. Nothing of it shows by itself."""
+    read = settings(solana_rpc_url=url, pf_api_key="abcd1234_key")
+
+    assert list(read.secrets) == ["abcd1234_key", url, *secrets]
+    assert "rpc.example" not in repr(read)
+
+
+def test_without_secrets_there_are_none() -> None:
+    """An empty text would mask every place between two letters."""
+    assert settings().secrets == ()

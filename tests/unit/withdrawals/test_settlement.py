@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from decimal import Decimal
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pacifica_provider.api.models import PendingWithdrawal, SettledWithdrawal
+from pacifica_provider.api.solana import ChainStatus, Word
 from pacifica_provider.withdrawals.settlement import (
     NOT_SEEN_GRACE_MS,
     QUEUED,
@@ -20,8 +23,10 @@ from pacifica_provider.withdrawals.settlement import (
     Waiting,
     confirmed,
     is_pending,
+    log_level,
     looked,
     not_looked,
+    on_chain,
     timed_out,
 )
 
@@ -195,3 +200,49 @@ def test_settled_is_never_said_without_proof(
     if isinstance(seen, Expired):
         assert before.missing_since_ms is not None
         assert NOW + later_ms - before.missing_since_ms > NOT_SEEN_GRACE_MS
+
+
+@given(st.dictionaries(st.sampled_from(["5x", "6y", "7z"]), st.sampled_from(get_args(Word)), min_size=1))
+def test_the_chain_can_only_delay(words: dict[str, Word]) -> None:
+    """What Pacifica shows is settled once every transaction that may be it is finalized, and in no other case."""
+    first_id, *others = words
+    shown = Settled(settled(tx=first_id), tuple(others))
+    chain = {name: ChainStatus(word) for name, word in words.items()}
+    seen = on_chain(shown, chain, now_ms=NOW)
+
+    if set(words.values()) == {"finalized"}:
+        assert seen == shown
+    else:
+        assert isinstance(seen, Waiting)
+        assert (seen.chain in set(words.values()) - {"finalized"}, seen.missing_since_ms) == (True, NOW)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("confirmed", "failed", "not found"), "failed"),
+        (("confirmed", "not found", "no answer"), "no answer"),
+        (("processed", "confirmed"), "processed"),
+        (("finalized", "confirmed"), "confirmed"),
+    ],
+)
+def test_the_worst_is_told_first(words: tuple[Word, ...], told: Word) -> None:
+    """Of several transactions, and a failure is told as an error: nobody may take it for a withdrawal that failed."""
+    ids = [f"{number}x" for number in range(len(words))]
+    chain = {name: ChainStatus(word, "why") for name, word in zip(ids, words, strict=True)}
+    seen = on_chain(Settled(settled(tx=ids[0]), tuple(ids[1:])), chain, now_ms=NOW)
+
+    assert isinstance(seen, Waiting)
+    assert (seen.chain, seen.last_seen.endswith("(why)")) == (told, True)
+    assert f"transaction {ids[words.index(told)]}" in seen.last_seen
+    assert log_level(seen) == (logging.ERROR if told == "failed" else logging.INFO)
+    assert ("the withdrawal WAS accepted and is never posted again" in seen.last_seen) == (told == "failed")
+    assert timed_out(AWAITED, seen).text.startswith("1.5 SOL in batch 7 was not seen finalized on chain in time; last")
+
+
+def test_equal_rows_name_each_transaction_once() -> None:
+    """Every one that may be the withdrawal's."""
+    seen = first(AWAITED, [settled(), settled(tx="6y"), settled(), settled(amount="9", tx="7z")])
+
+    assert isinstance(seen, Settled)
+    assert seen.transaction_ids == ("5x", "6y")
