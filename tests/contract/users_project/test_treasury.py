@@ -67,6 +67,23 @@ def test_a_day_passes_at_once(pacifica_exchange: PacificaExchange, dag: DAG) -> 
 
 
 @pytest.mark.parametrize("dag", WAITING, ids=lambda dag: dag.dag_id)
+def test_the_chain_is_waited_for_where_it_is_asked(pacifica_exchange: PacificaExchange, dag: DAG) -> None:
+    """Nobody asks it unless the test names it; then an hour until finality passes at once."""
+    pacifica_exchange.sandbox.control("POST", "/options", {"finalized_after_s": 3600})
+    assert states(dag)[0] == "success"
+    assert "solana" not in pacifica_exchange.sandbox.control("GET", "/ledger")["requests"]
+
+    pacifica_exchange.connect(solana_rpc_url=pacifica_exchange.sandbox.solana_url)
+    began = pacifica_exchange.now
+
+    assert states(dag)[0] == "success"
+
+    assert timedelta(minutes=61) <= pacifica_exchange.now - began < timedelta(minutes=70)
+    assert sum(pacifica_exchange.sandbox.control("GET", "/ledger")["requests"].values()) < 60
+    assert [post["outcome"] for post in pacifica_exchange.posts] == ["accepted"] * 2
+
+
+@pytest.mark.parametrize("dag", WAITING, ids=lambda dag: dag.dag_id)
 def test_a_timeout_is_not_jumped_over(pacifica_exchange: PacificaExchange, dag: DAG) -> None:
     """A settlement that comes an hour after the time is up saves no sensor, and the operator only in its next try."""
     pacifica_exchange.sandbox.control("POST", "/options", {"settle_after_s": 31 * 3600})
