@@ -178,6 +178,7 @@ def test_many_are_asked_256_at_a_time() -> None:
     counts: list[int] = []
 
     def node(request: HttpRequest) -> Answer:
+        """Answer all but one as finalized."""
         counts.append(count_of(request))
         return reply([None if name == names[300] else FINAL for name in json.loads(request.body or b"")["params"][0]])
 
@@ -207,6 +208,7 @@ def by_triggerer(url: str) -> ChainStatus:
     """Ask for one transaction as the triggerer does."""
 
     async def ask() -> dict[str, ChainStatus]:
+        """Ask in the loop."""
         async with HttpxTransport(timeout_s=PATIENCE_S, posts_to=url) as transport:
             return await run_async(chain_statuses(url, [NO_TRANSACTION]), transport)
 
@@ -256,6 +258,7 @@ def test_the_triggerer_posts_to_no_other_address() -> None:
     request = next(chain_statuses(URL, [NO_TRANSACTION]))
 
     async def ask() -> object:
+        """Try to."""
         async with HttpxTransport(timeout_s=PATIENCE_S, posts_to=f"{URL}/elsewhere") as transport:
             return await transport(request)
 
