@@ -167,18 +167,25 @@ class PacificaHook(BaseHook):
         """
         Look as ``settlement`` does, but a look that comes to nothing is no reason to stop waiting.
 
-        A connection that the exchange refuses is read again at the next look, so it can be corrected meanwhile.
+        A connection that the exchange refuses, or whose Solana RPC gives no answer, is read again at the next look, so
+        it can be corrected meanwhile.
         """
-        from pacifica_provider.withdrawals.settlement import not_looked
+        from pacifica_provider.withdrawals.settlement import Waiting, not_looked
 
         try:
-            return self.settlement(awaited, before, fee)
+            seen = self.settlement(awaited, before, fee)
         except Retryable as error:
             return not_looked(before, str(error))
         except ConfigurationError as error:
-            for name in ("_held", "_reader", "settings"):
-                self.__dict__.pop(name, None)
+            self._forget_connection()
             return not_looked(before, str(error))
+        if isinstance(seen, Waiting) and seen.chain == "no answer":
+            self._forget_connection()
+        return seen
+
+    def _forget_connection(self) -> None:
+        for name in ("_held", "_reader", "settings"):
+            self.__dict__.pop(name, None)
 
     def withdraw_spot_asset(
         self,

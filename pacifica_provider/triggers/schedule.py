@@ -28,7 +28,7 @@ LONGEST_PAUSE_S = 300.0
 UNSEEN_SHARE = 0.2
 UNSEEN_LONGEST_S = 120.0
 HISTORY_SHARE = 5.0
-# How long the exchange may refuse the connection before it is read again: it may have been corrected.
+# How long the exchange, or a Solana RPC, may refuse the connection before it is read again: it may have been corrected.
 REFUSED_S = 300.0
 # Clocks and sockets are checked at least this often, however long the pause.
 _LONGEST_SLEEP_S = 30.0

@@ -26,8 +26,16 @@ from pacifica_provider.triggers.events import expired_event, settled_event
 from pacifica_provider.triggers.poll import Cases, Search, filed, history_since_ms, is_queued
 from pacifica_provider.triggers.push import subscribe
 from pacifica_provider.triggers.rate_limit import LIGHT_COST, shared_rpc, shared_transport
-from pacifica_provider.triggers.schedule import PollSchedule, sleep_until
-from pacifica_provider.withdrawals.settlement import Expired, Settled, log_level, not_looked, on_chain, timed_out
+from pacifica_provider.triggers.schedule import REFUSED_S, PollSchedule, sleep_until
+from pacifica_provider.withdrawals.settlement import (
+    Expired,
+    Settled,
+    log_level,
+    not_asked_yet,
+    not_looked,
+    on_chain,
+    timed_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,6 +92,7 @@ class Watcher:
         self._overdue: list[asyncio.Future[dict[str, Any] | None]] = []
         # Whether somebody waits for what the Solana RPC says, which nothing pushes.
         self._unproven = False
+        self._silent_since = float("inf")
         self._schedule = PollSchedule(settings.account, PUSH_INTERVAL_S)
         self._wake = asyncio.Event()
         self._push = subscribe(settings.ws_url, settings.account, self._wake)
@@ -217,7 +226,7 @@ class Watcher:
         if self._settings.solana_rpc_url is None:
             self._settle(case, seen)
         elif isinstance(seen, Settled):
-            case.shown = seen
+            case.shown, case.waiting = seen, not_asked_yet(seen, now_ms=_now_ms())
         elif case.shown is None:  # else a push has shown it while the lists were read
             self._settle(case, seen)
 
@@ -301,7 +310,8 @@ class Watcher:
         """
         Ask the Solana RPC once for everybody who has been shown on chain, and settle those who are finalized there.
 
-        Whoever failed, or is not found, is looked for in the lists again: Pacifica may name another transaction.
+        Whoever failed, or is not found, is looked for in the lists again: Pacifica may name another transaction. After
+        minutes without an answer the connection is read again: its address may have been corrected.
         """
         began = time.monotonic()
         asked = {case: case.shown for case in self._cases if case.shown is not None}
@@ -310,10 +320,15 @@ class Watcher:
 
             names = [name for shown in asked.values() for name in shown.transaction_ids]
             chain = await run_async(chain_statuses(str(self._settings.solana_rpc_url), names), rpc)
+            silent = all(status.word == "no answer" for status in chain.values())
+            self._silent_since = min(self._silent_since, began) if silent else float("inf")
+            reread = began - self._silent_since >= REFUSED_S
             for number, (case, shown) in enumerate(asked.items(), 1):
-                if case in self._cases:
+                if case in self._cases and case.shown is shown:  # a push may have shown another one meanwhile
                     self._judge(case, on_chain(shown, chain, now_ms=_now_ms()))
                     case.looked_at = began
+                    if reread:
+                        self._settle(case, None)
                 if number % BREATH == 0:
                     await asyncio.sleep(0)
         self._unproven = any(case.waiting.chain is not None for case in self._cases)

@@ -186,6 +186,12 @@ def on_chain(settled: Settled, chain: Mapping[str, ChainStatus], *, now_ms: int)
     return Waiting(f"{text} ({status.why})" if status.why else text, now_ms, status.word)
 
 
+def not_asked_yet(settled: Settled, *, now_ms: int) -> Waiting:
+    """Say what is waited for until a Solana RPC has answered for the first time."""
+    transaction = f"transaction {safe_text(settled.transaction_ids[0])}"
+    return Waiting(f"{_CHAIN_TEXTS['no answer'].format(transaction)} yet", now_ms, "no answer")
+
+
 _CHAIN_TEXTS: dict[Word, str] = {
     "failed": (
         "its {} FAILED on chain, by the word of the Solana RPC; the withdrawal WAS accepted and is never posted again, "

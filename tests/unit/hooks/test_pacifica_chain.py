@@ -60,6 +60,15 @@ def test_who_merely_looks_never_fails(task_context: TaskContext) -> None:
     assert seen.last_seen.endswith("but the Solana RPC gives no answer (connection refused)")
 
 
+def test_an_address_may_be_corrected_while_somebody_waits(task_context: TaskContext) -> None:
+    """The connection is read again at the next look."""
+    hook, awaited = ask(task_context, ADDRESS), settled(task_context)
+    first = hook.look_for(awaited, Waiting())
+    ask(task_context)
+
+    assert [type(first), type(hook.look_for(awaited, Waiting()))] == [Waiting, Settled]
+
+
 def test_the_test_button_says_that_the_rpc_answers(task_context: TaskContext) -> None:
     """After everything else, and only where there is one."""
     without = PacificaHook().test_connection()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pacifica_provider.hooks import lookup
+from pacifica_provider.triggers import watcher
 from tests.support.patience import until_in_loop
 from tests.unit.triggers.bench import (
     CONN_ID,
@@ -146,14 +148,17 @@ def test_a_pushed_transaction_that_failed_is_looked_for_in_the_history(sandbox: 
 
 @pytest.mark.usefixtures("no_push")
 @pytest.mark.parametrize("wish", [{"kind": "hang", "seconds": 600}, {"kind": "drip", "seconds": 0.05}])
-def test_an_rpc_that_hangs_stalls_nobody(sandbox: Sandbox, wish: dict[str, Any]) -> None:
+def test_an_rpc_that_hangs_stalls_nobody(
+    sandbox: Sandbox, wish: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loop runs on, whose time is up ends in time, and a connection without an RPC is served by its own watcher."""
+    monkeypatch.setattr(watcher, "LAST_LOOK_S", 0.2)
     fault(sandbox, **wish)
     receipt = pay(sandbox)
     settle(sandbox)
 
     async def wait() -> tuple[list[dict[str, Any]], float]:
-        patient, hurried = start(trigger(receipt), trigger(receipt, lasts_s=1, poll_interval=0.05))
+        patient, hurried = start(trigger(receipt, poll_interval=1), trigger(receipt, lasts_s=1, poll_interval=0.05))
         await until_in_loop(lambda: asked(sandbox) >= 1)
         longest, stop = 0.0, time.monotonic() + 2
 
@@ -175,7 +180,7 @@ def test_an_rpc_that_hangs_stalls_nobody(sandbox: Sandbox, wish: dict[str, Any])
     (without, hurried, patient), longest = asyncio.run(wait())
 
     assert (without["status"], hurried["reason"], patient["status"]) == ("settled", "timeout", "settled")
-    assert "the Solana RPC" in hurried["text"] or "not looked yet" in hurried["text"]
+    assert "but the Solana RPC gives no answer yet" in hurried["text"]
     assert longest < 2
 
 
@@ -215,6 +220,27 @@ def test_pacifica_s_failures_do_not_keep_the_chain_from_being_asked(sandbox: San
         return await task
 
     assert asyncio.run(wait())["status"] == "settled"
+
+
+@pytest.mark.usefixtures("no_push")
+def test_an_address_may_be_corrected_while_somebody_waits(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After minutes without an answer the connection is read again, as it is where the exchange refuses it."""
+    monkeypatch.setattr(watcher, "REFUSED_S", 0.3)
+    monkeypatch.setattr(lookup, "FRESH_S", 0)
+    right = os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"]
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", right.replace("/solana", "/elsewhere"))
+    receipt = pay(sandbox)
+    settle(sandbox)
+
+    async def wait() -> dict[str, Any]:
+        (task,) = start(trigger(receipt, poll_interval=0.05))
+        await until_in_loop(lambda: requests(sandbox).get("other", 0) >= 8)
+        assert (task.done(), asked(sandbox)) == (False, 0)
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", right)
+        return await task
+
+    assert asyncio.run(wait())["status"] == "settled"
+    assert asked(sandbox) == 1
 
 
 @pytest.mark.usefixtures("no_push")
