@@ -35,7 +35,7 @@ def main() -> int:
             for column in filled:
                 say(f"Airflow {column.line} on Python {column.python}")
                 matrix.fill(column)
-                say(f"{column.title}: {'ok' if column.good else 'failed'}")
+                say(f"{column.title}: {'ok' if column.good else 'not there' if column.absent else 'failed'}")
     except processes.Interrupted as interrupted:
         say(f"stopped by {interrupted}; the logs are in {folder}")
         return interrupted.exit_status

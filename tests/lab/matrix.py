@@ -44,6 +44,7 @@ class Column:
     line: str
     python: str
     airflow: str = ""
+    absent: bool = False
     problem: str = ""
     passed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     failed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -56,8 +57,8 @@ class Column:
 
     @property
     def counts(self) -> bool:
-        """Whether this Airflow is a release, so that a failure is one of the matrix."""
-        return not self.airflow or not Version(self.airflow).is_prerelease
+        """Whether this Airflow is a release and the machine has this Python, so that a failure is one of the matrix."""
+        return not self.absent and (not self.airflow or not Version(self.airflow).is_prerelease)
 
     @property
     def good(self) -> bool:
@@ -86,20 +87,19 @@ class Column:
 
 
 def columns(lines: Sequence[str]) -> list[Column]:
-    """Return the environments: each line once, the common one on every Python that this machine has."""
-    return [
-        Column(line, python)
-        for line in lines
-        for python in (EACH, *(ONE if line == COMMON else ()))
-        if python == EACH or interpreter(python) is not None
-    ]
+    """Return the environments: each line once, the common one on every Python."""
+    return [Column(line, python) for line in lines for python in (EACH, *(ONE if line == COMMON else ()))]
 
 
 def interpreter(python: str) -> str | None:
     """Return the path of such a Python, ``None`` if the machine has none."""
-    command = [*_uv(), "python", "find", "--no-python-downloads", "--no-project", "--system", python]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else None
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [shutil.which(f"python{python}"), *pyenv.glob(f"versions/{python}.*/bin/python")]
+    # What pyenv puts into PATH is there also for a version that it does not let run.
+    for each in found:
+        if each and subprocess.run([each, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return str(each)
+    return None
 
 
 class Matrix:
@@ -127,8 +127,12 @@ class Matrix:
         venv = ROOT / f".venv-matrix-{column.line}-{column.python}"
         log = self._folder / f"{venv.name}.log"
         python = venv / "bin" / "python"
+        found = interpreter(column.python)
+        if found is None:
+            column.absent = True
+            return
         try:
-            self._set_up(column, venv, log)
+            self._set_up(column, venv, log, found)
             where = self._say(python, "import pacifica_provider; print(pacifica_provider.__file__)")
             if not Path(where).is_relative_to(venv):
                 raise MatrixFailed(f"the tests would import {where}")
@@ -146,13 +150,11 @@ class Matrix:
         except (MatrixFailed, subprocess.SubprocessError) as error:
             column.problem = str(error)
 
-    def _set_up(self, column: Column, venv: Path, log: Path) -> None:
+    def _set_up(self, column: Column, venv: Path, log: Path, found: str) -> None:
         constraints = f"constraints/airflow-{column.line}.txt"
         if column.line == UNRELEASED:
-            self._run(["dev/constraints.sh", _uv_program(), column.line], log, SETUP_TIMEOUT_S)
-        found = interpreter(column.python)
-        if found is None:
-            raise MatrixFailed(f"this machine has no Python {column.python}")
+            uv = str(Path(sys.executable).parent / "uv")
+            self._run(["dev/constraints.sh", uv, column.line], log, SETUP_TIMEOUT_S)
         self._run(["dev/setup.sh", str(venv), constraints, str(self._wheel)], log, SETUP_TIMEOUT_S, PYTHON=found)
 
     def _run(self, command: list[str], log: Path, timeout_s: float, *, check: bool = True, **env: str) -> None:
@@ -194,17 +196,11 @@ def table(filled: Sequence[Column]) -> Iterator[str]:
                 yield f"{column.title}: {feature} is not there: {'; '.join(sorted(set(column.skipped[feature])))}"
             for test in column.failed.get(feature, ()):
                 yield f"{column.title}: {feature} failed: {test}"
-        if not column.good and not column.counts:
+        if column.absent:
+            yield f"{column.title}: not run, as this machine has no Python {column.python}"
+        elif not column.good and not column.counts:
             yield f"{column.title} is a pre-release: it does not count"
 
 
 def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
-
-
-def _uv_program() -> str:
-    return str(Path(sys.executable).parent / "uv")
-
-
-def _uv() -> tuple[str, ...]:
-    return (_uv_program(), "--quiet")
