@@ -8,7 +8,6 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
 from pacifica_provider.assets import WITHDRAWALS
 from pacifica_provider.exceptions import PacificaError
-from pacifica_provider.plugin import PREFIX, RUNBOOK
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
@@ -76,6 +75,8 @@ class RunbookLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Return the address."""
+        from pacifica_provider.plugin import PREFIX, RUNBOOK
+
         return _airflow_page(f"{PREFIX}/{RUNBOOK}")
 
 

@@ -110,7 +110,7 @@ def asked(paid: TaskBench) -> int:
 
 @EACH_WAITER
 def test_a_finalized_transaction_ends_the_wait(watched: TaskBench, wait: Waiter) -> None:
-    """Both have said it: the row and the receipt are what they are without an RPC."""
+    """F82: both have said it: the row and the receipt are what they are without an RPC."""
     transaction_id = settle(watched)
     row = wait(watched, PATIENCE_S)
 
@@ -122,7 +122,7 @@ def test_a_finalized_transaction_ends_the_wait(watched: TaskBench, wait: Waiter)
 
 @EACH_WAITER
 def test_without_the_address_nobody_is_asked(paid: TaskBench, wait: Waiter) -> None:
-    """The chain may say what it likes."""
+    """F82: the chain may say what it likes."""
     paid.harness.options(chain="failed")
     transaction_id = settle(paid)
 
@@ -139,15 +139,18 @@ def test_a_doubt_is_waited_out(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Not before the time is up does it end, with the reason; cleared, it waits on, and nothing was ever posted."""
+    """F82: it does not end before the time is up, and says why; cleared, it waits on, and nothing is posted."""
     options, fault, reason = DOUBTS[doubt]
     watched.harness.options(**options)
     if fault:
         watched.harness.sandbox.control("POST", "/faults", {"route": "solana", "count": None, **fault})
     transaction_id = settle(watched)
     caplog.set_level(logging.INFO)
-    with pytest.raises(SettlementTimeout) as caught:
-        wait(watched, SHORT_S)
+    for within_s in (SHORT_S, 10 * SHORT_S, PATIENCE_S):  # until the chain was asked, which a busy machine delays
+        with pytest.raises(SettlementTimeout) as caught:
+            wait(watched, within_s)
+        if reason in str(caught.value):
+            break
     # Airflow's own loggers print.
     lines = [
         *(f"[{record.levelname.lower()} {record.getMessage()}" for record in caplog.records),
@@ -169,7 +172,7 @@ def test_a_doubt_is_waited_out(
 
 @EACH_WAITER
 def test_a_transaction_that_failed_may_be_replaced(watched: TaskBench, wait: Waiter) -> None:
-    """It waits on, and ends with the transaction that Pacifica names in its place."""
+    """F82: it waits on, and ends with the transaction that Pacifica names in its place."""
     settle(watched)
     watched.harness.options(chain="failed")
     sandbox, replaced = watched.harness.sandbox, []
@@ -190,7 +193,7 @@ def test_a_transaction_that_failed_may_be_replaced(watched: TaskBench, wait: Wai
 
 @EACH_WAITER
 def test_a_transaction_is_waited_for_until_it_is_final(watched: TaskBench, wait: Waiter) -> None:
-    """It is confirmed for a while, as on Solana for thirteen seconds."""
+    """F82: it is confirmed for a while, as on Solana for thirteen seconds."""
     watched.harness.options(finalized_after_s=3600)
     transaction_id = settle(watched)
 
@@ -217,11 +220,11 @@ def nowhere(request: pytest.FixtureRequest, paid: TaskBench, monkeypatch: pytest
 def test_an_rpc_that_is_not_there_is_not_named(
     nowhere: TaskBench, wait: Waiter, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither the log nor the error repeats an address that may hold a token."""
+    """F82: neither the log nor the error repeats an address that may hold a token."""
     settle(nowhere)
     caplog.set_level(logging.INFO)
     with pytest.raises(SettlementTimeout, match="the Solana RPC gives no answer") as caught:
-        wait(nowhere, SHORT_S)
+        wait(nowhere, 2 * SHORT_S)
 
     assert "hush" not in f"{caught.value!r} {caplog.text} {capsys.readouterr()}"
     assert paid_once(nowhere)
@@ -229,7 +232,7 @@ def test_an_rpc_that_is_not_there_is_not_named(
 
 @EACH_WAITER
 def test_the_chain_alone_ends_nothing(watched: TaskBench, wait: Waiter) -> None:
-    """While Pacifica's lists say queued, the RPC is not even asked."""
+    """F82: while Pacifica's lists say queued, the RPC is not even asked."""
     with pytest.raises(SettlementTimeout, match="queued in Pacifica's pending list"):
         wait(watched, 0.3)
 
