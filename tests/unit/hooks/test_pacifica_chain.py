@@ -100,7 +100,7 @@ def test_the_test_button_fails_where_the_rpc_does_not(
 
 def test_the_address_is_masked_as_soon_as_it_is_read(task_context: TaskContext) -> None:
     """Whole, and each part that may be a token: urllib3 logs the path of each request at DEBUG (S01)."""
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # what Airflow itself imports
+    from airflow.providers.common.compat.sdk import redact
 
     _ = ask(task_context, ADDRESS).settings
 

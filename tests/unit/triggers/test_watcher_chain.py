@@ -268,7 +268,7 @@ def test_equal_rows_must_all_be_final(sandbox: Sandbox) -> None:
 
 def test_the_address_is_masked_before_anything_is_logged(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow masks extras by name, and this has none that it knows (S09)."""
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # what Airflow itself imports
+    from airflow.providers.common.compat.sdk import redact
 
     fields = json.loads(sandbox.airflow_connection)
     fields["extra"]["solana_rpc_url"] = "http://127.0.0.1:9/v2/hush-0123456789?api-key=hush-9876543210"
