@@ -337,11 +337,9 @@ def _chain_words(record: Record, listed: Sequence[ListedRow], conn_id: str) -> d
         return {}
     if settings.base_url != record.base_url:  # its RPC may be that of another cluster
         return dict.fromkeys(names, "not asked")
-    from pacifica_provider.api.client import run
-    from pacifica_provider.api.solana import chain_statuses
-    from pacifica_provider.api.transports import RequestsTransport
+    from pacifica_provider.api.solana import ask_chain
 
-    statuses = run(chain_statuses(settings.solana_rpc_url, names), RequestsTransport(timeout_s=_TIMEOUT_S))
+    statuses = ask_chain(settings.solana_rpc_url, names, timeout_s=_TIMEOUT_S)
     return {name: str(status) for name, status in statuses.items()}
 
 

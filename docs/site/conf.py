@@ -16,7 +16,7 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[name]
 os.environ["AIRFLOW_HOME"] = str(ROOT / "build/docs-airflow")
 
-from pacifica_provider import __version__  # noqa: E402
+from pacifica_provider import __version__  # noqa: E402 - not before Airflow's settings are gone
 
 project = "airflow-provider-pacifica"
 author = "The airflow-provider-pacifica maintainers"

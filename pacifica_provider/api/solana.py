@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pacifica_provider.api.client import run
 from pacifica_provider.api.outcomes import Answer, TransportFailure
-from pacifica_provider.api.transports import HttpRequest, base_headers
+from pacifica_provider.api.transports import HttpRequest, RequestsTransport, base_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,6 +56,11 @@ class ChainStatus:
 # The signature of nothing, 64 zero bytes: what is asked where only the answering matters.
 NO_TRANSACTION = "1" * _SIGNATURE_BYTES
 _NO_SIGNATURE = ChainStatus("not found", "it is no Solana signature")
+
+
+def ask_chain(url: str, signatures: Iterable[str], *, timeout_s: float) -> dict[str, ChainStatus]:
+    """Ask where transactions stand, as ``chain_statuses`` does, and wait for the answer."""
+    return run(chain_statuses(url, signatures), RequestsTransport(timeout_s=timeout_s))
 
 
 def chain_statuses(url: str, signatures: Iterable[str]) -> Steps[dict[str, ChainStatus]]:

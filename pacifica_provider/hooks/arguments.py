@@ -19,7 +19,7 @@ from pacifica_provider.api.signing import looks_like_a_key
 from pacifica_provider.exceptions import ConfigurationError
 from pacifica_provider.hooks.failures import without_retry
 from pacifica_provider.withdrawals.identity import MISSING, Order, check_reference
-from pacifica_provider.withdrawals.sweep import ALL
+from pacifica_provider.withdrawals.sweep import ALL, parse_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -229,8 +229,8 @@ def _amount(_: str, value: object) -> None:
 _CHECKS: dict[str, Callable[[str, object], object]] = {
     "symbol": lambda _, value: Order.parse(value, "1"),
     "amount": _amount,
-    "reserve": lambda name, value: parse_amount(0 if value is None else value, name, zero=True),
-    "minimum": lambda name, value: parse_amount(0 if value is None else value, name, zero=True),
+    "reserve": parse_part,
+    "minimum": parse_part,
     "withdrawal_ref": lambda _, value: check_withdrawal_ref(value),
     "batch_nonce": _nonce,
     "pacifica_conn_id": _conn_id,

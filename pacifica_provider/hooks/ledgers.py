@@ -129,7 +129,10 @@ def ledger_for(context: Mapping[str, Any]) -> Ledger:
     Raises ``ConfigurationError`` where Airflow has a ledger that this task cannot use safely.
     """
     if not keeps_asset_state():
-        return VariableLedger(_supervisor())
+        send = supervisor()
+        if send is None:
+            raise LedgerUnavailableError("there is no supervisor: this is not a task that Airflow runs")
+        return VariableLedger(send)
     _check_backends()
     from pacifica_provider.assets import WITHDRAWALS
 
@@ -164,16 +167,13 @@ def _check_backends() -> None:
             )
 
 
-def _supervisor() -> Callable[[Any], Any]:
-    """Return what sends a message to the task's supervisor."""
+def supervisor() -> Callable[[Any], Any] | None:
+    """Return what sends a message to the task's supervisor, ``None`` where Airflow runs no task."""
     from airflow.sdk.execution_time import task_runner
 
     # Set by Airflow when it starts a task, so there is nothing to import before.
     comms: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    if comms is None:
-        raise LedgerUnavailableError("there is no supervisor: this is not a task that Airflow runs")
-    send: Callable[[Any], Any] = comms.send
-    return send
+    return None if comms is None else comms.send
 
 
 def ledger_from_outside() -> WholeLedger:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pacifica_provider.hooks.task_context import TaskRun
     from pacifica_provider.withdrawals.identity import RunIdentity
     from pacifica_provider.withdrawals.ledger import Ledger
+    from pacifica_provider.withdrawals.prepared import Prepared
     from pacifica_provider.withdrawals.settlement import Awaited, Settlement, Waiting
     from pacifica_provider.withdrawals.withdraw import Runtime
 
@@ -156,12 +157,9 @@ class PacificaHook(BaseHook):
 
     def _chain_statuses(self, *transaction_ids: str) -> dict[str, ChainStatus]:
         """Ask the connection's Solana RPC for transactions; whatever it does, nothing is raised."""
-        from pacifica_provider.api.client import run
-        from pacifica_provider.api.solana import chain_statuses
-        from pacifica_provider.api.transports import RequestsTransport
+        from pacifica_provider.api.solana import ask_chain
 
-        transport = RequestsTransport(timeout_s=self.settings.timeout_s)
-        return run(chain_statuses(str(self.settings.solana_rpc_url), transaction_ids), transport)
+        return ask_chain(str(self.settings.solana_rpc_url), transaction_ids, timeout_s=self.settings.timeout_s)
 
     def look_for(self, awaited: Awaited, before: Waiting, fee: Decimal | None = None) -> Settlement:
         """
@@ -282,16 +280,11 @@ class PacificaHook(BaseHook):
         :raises PacificaError, AirflowSkipException: as ``rehearse``.
         """
         from pacifica_provider.hooks.receipts import prepared_json
-        from pacifica_provider.withdrawals.identity import fingerprint
         from pacifica_provider.withdrawals.prepared import Prepared
 
         with failing_without_retry():
             case = self._begin(request, context, withdraw_task_id)
-            entry = prepared_entry(*case.names)
-            stored = self._entry(case, entry)
-            written = None if stored is None else Prepared.from_json(stored)
-            if written is not None:
-                case.settle.prepared = written.order
+            written = self._prepared(case)
             _, fee = self._rehearsed(request, case)
             order, settings = case.settle.settled, self.settings
             if written is None:
@@ -300,8 +293,8 @@ class PacificaHook(BaseHook):
                     case.identity, order, settings.base_url, environment=settings.environment, fee=fee, now_ms=now_ms
                 )
                 with _unwritten():
-                    case.ledger.set(entry, written.to_json())
-            written.refuse_another(fingerprint(case.identity, settings.base_url, order), order)
+                    case.ledger.set(prepared_entry(*case.names), written.to_json())
+            written.refuse_another(case.identity, settings.base_url, order)
         prepared = prepared_json(written)
         self.log.info("Prepared for approval, nothing is sent: %s", prepared["text"])
         return prepared
@@ -313,9 +306,20 @@ class PacificaHook(BaseHook):
 
         stored = self._entry(case, withdrawal_entry(*case.names))
         record = None if stored is None else Record.from_json(stored)
-        order = case.settle(None if record is None or record.state == "rejected" else record.order)
+        order = case.settle(None if record is None else record.kept_order)
         self._unlocked(request, case)
         return "none" if record is None else record.state, withdrawal_fee(self._reader, order.symbol)
+
+    def _prepared(self, case: _Case) -> Prepared | None:
+        """Return what was prepared, if anything was; the order is settled by it then."""
+        from pacifica_provider.withdrawals.prepared import Prepared
+
+        stored = self._entry(case, prepared_entry(*case.names))
+        if stored is None:
+            return None
+        prepared = Prepared.from_json(stored)
+        case.settle.prepared = prepared.order
+        return prepared
 
     def _entry(self, case: _Case, name: str) -> object | None:
         with _unwritten():
@@ -323,19 +327,15 @@ class PacificaHook(BaseHook):
 
     def _approved(self, request: WithdrawalRequest, case: _Case, context: Mapping[str, Any]) -> tuple[str, ...]:
         """Let the order be what was prepared, and return who approved that; it is noted before anything is sent."""
-        from pacifica_provider.withdrawals.identity import fingerprint
-        from pacifica_provider.withdrawals.prepared import Prepared, read_approval
+        from pacifica_provider.withdrawals.prepared import read_approval
 
-        stored = self._entry(case, prepared_entry(*case.names))
-        if stored is None:
+        prepared = self._prepared(case)
+        if prepared is None:
             raise ConfigurationError(
                 "No order was prepared for this task: a PrepareWithdrawalOperator has to run before it is approved. "
                 "Nothing was sent."
             )
-        prepared = Prepared.from_json(stored)
-        case.settle.prepared = prepared.order
-        order = case.settle(prepared.order)
-        prepared.refuse_another(fingerprint(case.identity, self.settings.base_url, order), order)
+        prepared.refuse_another(case.identity, self.settings.base_url, case.settle(prepared.order))
         if len(prepared.approved_by) < len(request.approvals):
             prepared = prepared.approved(
                 [read_approval(task_id, _returned(context["ti"], task_id)) for task_id in request.approvals]
@@ -571,14 +571,15 @@ def _check_that_airflow_answers(conn_id: str) -> None:
     passes, so it must not fail the task for good.
     """
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-    from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
 
-    comms: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    if comms is None:  # not in a task, where the database was asked
+    from pacifica_provider.hooks.ledgers import supervisor
+
+    send = supervisor()
+    if send is None:  # not in a task, where the database was asked
         return
     try:
-        answer = comms.send(GetConnection(conn_id=conn_id))
+        answer = send(GetConnection(conn_id=conn_id))
     except (AirflowRuntimeError, OSError, EOFError) as error:
         what = type(error).__name__
     else:

@@ -36,18 +36,16 @@ Decimals = Annotated[int, Field(ge=0, le=MOST_DECIMALS), MustBe(f"a whole number
 Balances = Annotated[dict[str, Amount], MustBe("an object of symbol and amount")]
 
 
-class Settle(Payload):
-    """Which batches to settle; all that are pending without one."""
+class Batches(Payload):
+    """Which batches are meant; without one all that the call can concern."""
 
     symbol: Text | None = None
     batch_nonce: BatchNonce | None = None
 
-
-class Replace(Payload):
-    """Which batches on chain get another transaction; all of them without one."""
-
-    symbol: Text | None = None
-    batch_nonce: BatchNonce | None = None
+    @property
+    def nonce(self) -> int | None:
+        """The batch's number, in whichever form it was given."""
+        return None if self.batch_nonce is None else int(self.batch_nonce)
 
 
 class ClockOffset(Payload):
@@ -164,17 +162,15 @@ class Control:
         return self._exchange.ledger()
 
     @call("POST", "/settle")
-    def settle(self, payload: Settle) -> dict[str, list[Debit]]:
+    def settle(self, payload: Batches) -> dict[str, list[Debit]]:
         """Settle what is pending."""
-        nonce = None if payload.batch_nonce is None else int(payload.batch_nonce)
-        settled = self._exchange.settle(symbol=payload.symbol, batch_nonce=nonce)
+        settled = self._exchange.settle(symbol=payload.symbol, batch_nonce=payload.nonce)
         return {"settled": [row.debit() for row in settled]}
 
     @call("POST", "/replace_transaction")
-    def replace_transaction(self, payload: Replace) -> dict[str, list[Debit]]:
+    def replace_transaction(self, payload: Batches) -> dict[str, list[Debit]]:
         """Let transactions fail on chain, and show others in their place."""
-        nonce = None if payload.batch_nonce is None else int(payload.batch_nonce)
-        replaced = self._exchange.replace_transactions(symbol=payload.symbol, batch_nonce=nonce)
+        replaced = self._exchange.replace_transactions(symbol=payload.symbol, batch_nonce=payload.nonce)
         return {"replaced": [row.debit() for row in replaced]}
 
     @call("GET", "/faults")

@@ -102,14 +102,13 @@ class Prepared:
             )
         return replace(self, approved_by=people)
 
-    def refuse_another(self, asked: str, order: Order) -> None:
+    def refuse_another(self, identity: RunIdentity, base_url: str, order: Order) -> None:
         """
         Refuse whatever is not exactly this order.
 
-        :param asked: the fingerprint of what is asked for.
         :raises ParameterMismatch: naming both.
         """
-        if asked == self.fingerprint:
+        if fingerprint(identity, base_url, order) == self.fingerprint:
             return
         error = ParameterMismatch(
             f"Prepared for approval was {self.amount} {self.symbol} from account {self.account} on Pacifica "

@@ -116,6 +116,11 @@ class Record:
         return self.identity.idempotency_key()
 
     @property
+    def kept_order(self) -> Order | None:
+        """The order that later tries have to keep; none once it was refused, since they may make another one."""
+        return None if self.state == "rejected" else self.order
+
+    @property
     def sent(self) -> tuple[Attempt, ...]:
         """The attempts that may still count: neither unsent, nor throttled (not processed), nor refused for good."""
         return tuple(a for a in self.attempts if a.outcome not in {"unsent", "refused"} and a.status != 429)

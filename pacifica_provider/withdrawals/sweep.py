@@ -51,9 +51,7 @@ class Sweep:
 
         :raises ConfigurationError: naming the argument that is no amount.
         """
-        parts = {"reserve": reserve, "minimum": minimum}
-        amounts = {name: parse_amount(0 if part is None else part, name, zero=True) for name, part in parts.items()}
-        return cls(Order.parse(symbol, "1").symbol, **amounts)
+        return cls(Order.parse(symbol, "1").symbol, parse_part("reserve", reserve), parse_part("minimum", minimum))
 
     def order(self, available: Available) -> Order | None:
         """Return the order, rounded down to what the asset can have; ``None`` if there is too little to withdraw."""
@@ -68,6 +66,15 @@ class Sweep:
         reserve = f" but for {canonical_text(self.reserve)}" if self.reserve else ""
         minimum = f", at least {canonical_text(self.minimum)}" if self.minimum else ""
         return f"all {self.symbol}{reserve}{minimum}"
+
+
+def parse_part(name: str, value: object) -> Decimal:
+    """
+    Read ``reserve`` or ``minimum``: an amount, zero, or ``None`` for zero.
+
+    :raises ConfigurationError: naming the argument.
+    """
+    return parse_amount(0 if value is None else value, name, zero=True)
 
 
 def refusal(order: Order, available: Available) -> str | None:

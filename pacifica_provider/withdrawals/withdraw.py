@@ -193,7 +193,7 @@ def withdraw(
 
 def _settle_order(settle: SettleOrder, record: Record | None, policy: Policy, runtime: Runtime) -> Order:
     """Ask for the order, waiting as for any look where the exchange does not answer or asks for fewer requests."""
-    recorded = None if record is None or record.state == "rejected" else record.order
+    recorded = None if record is None else record.kept_order
     started_ms, failures = runtime.now_ms(), 0
     while True:
         try:
